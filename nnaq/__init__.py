@@ -1,0 +1,1 @@
+"""nnaq: quantisation and bit-exact emulation for neural network accelerators."""

@@ -1,0 +1,150 @@
+"""Run a graph: over the reals, or over integers by reference or fast kernels.
+
+A stream is a run in chunks along the time axes of the ports; states pass from chunk to chunk, so
+chunked equals whole, bit for bit, for integers.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+
+import nnaq.kernels  # noqa: F401  (fills the operator table)
+from nnaq.errors import DataError
+from nnaq.ir.dims import show, solve
+from nnaq.ir.graph import Graph, Node, Port
+from nnaq.ir.op import lookup
+from nnaq.ir.types import storage
+from nnaq.ir.verify import is_real
+
+Mode = Literal["fast", "reference"]
+Values = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Outputs by name, next states by state name, and the values asked for with `keep`."""
+
+    outputs: Values
+    states: Values
+    values: Values = field(default_factory=dict)
+
+
+class Interpreter:
+    """A graph made ready to run: kernels are looked up once, states are kept between steps.
+
+    mode: `fast` or `reference` kernels for integer nodes; real nodes always run by their meaning
+    over the reals. keep: values to hand out beside the outputs.
+    """
+
+    def __init__(self, graph: Graph, mode: Mode = "fast", keep: Iterable[str] = ()) -> None:
+        self.graph = graph
+        self.keep = frozenset(keep)
+        self.steps = [(node, kernel(graph, node, mode), free) for node, free in _lifetimes(graph, self.keep)]
+        self.states = initial_states(graph)
+
+    def reset(self) -> None:
+        """States back to what they are before the first step."""
+        self.states = initial_states(self.graph)
+
+    def step(self, inputs: Mapping[str, np.ndarray]) -> Result:
+        """Run once over the given stretch of time and advance the states."""
+        values: Values = {**self.graph.constants, **check_inputs(self.graph, inputs)}
+        values |= {state.input: self.states[state.name] for state in self.graph.states}
+        kept = {name: values[name] for name in self.keep if name in values}
+        results = {name: values[name] for name in self.graph.results if name in values}
+        for node, call, free in self.steps:
+            made = call(*(values[v] if v else None for v in node.inputs))
+            for name, array in zip(node.outputs, made, strict=True):
+                values[name] = array
+                if name in self.keep:
+                    kept[name] = array
+                if name in self.graph.results:
+                    results[name] = array
+            for name in free:
+                del values[name]
+        self.states = {state.name: results[state.output] for state in self.graph.states}
+        return Result({p.name: results[p.name] for p in self.graph.outputs}, dict(self.states), kept)
+
+
+def kernel(graph: Graph, node: Node, mode: Mode) -> Callable[..., tuple[np.ndarray, ...]]:
+    """The function that runs a node: its arrays in, its results out."""
+    op, signature = lookup(node.op), graph.signature(node)
+    if is_real(graph, node):
+        return partial(_real, op.real, node.attrs)
+    return partial(op.fast if mode == "fast" else op.reference, signature)
+
+
+def _real(real: Callable[..., tuple[Any, ...]], attrs: Mapping[str, Any], *arrays: Any) -> tuple[Any, ...]:
+    return tuple(np.asarray(array, np.float32) for array in real(np, attrs, *arrays))
+
+
+def _lifetimes(graph: Graph, keep: frozenset[str]) -> list[tuple[Node, tuple[str, ...]]]:
+    """Each node with the values nobody reads after it."""
+    last = {value: node.name for node in graph.nodes for value in (*node.inputs, *node.outputs) if value}
+    return [
+        (node, tuple(v for v in dict.fromkeys((*node.inputs, *node.outputs)) if v and last[v] == node.name))
+        for node in graph.nodes
+    ]
+
+
+def initial_states(graph: Graph) -> Values:
+    """What each state holds before the first step."""
+    return {state.name: graph.constants[state.initial] for state in graph.states}
+
+
+def check_inputs(graph: Graph, inputs: Mapping[str, np.ndarray]) -> Values:
+    """The inputs in the storage of their types. Raises DataError: which, what shape, what is expected."""
+    names = [port.name for port in graph.inputs]
+    if set(inputs) != set(names):
+        raise DataError(f"graph {graph.name!r} takes {', '.join(names)}; found {', '.join(sorted(inputs))}")
+    for name in names:
+        kind = graph.types[name]
+        if len(inputs[name].shape) != kind.rank:
+            shape = list(inputs[name].shape)
+            raise DataError(f"input {name!r} has shape {shape}, the model takes {show(kind.shape)}")
+        solve(kind.shape, inputs[name].shape, f"input {name!r}")
+    return {name: np.asarray(inputs[name], storage(graph.types[name].dtype)) for name in names}
+
+
+def chunks(graph: Graph, inputs: Mapping[str, np.ndarray], size: int) -> Iterator[Values]:
+    """The inputs cut along their time axes into stretches of at most `size` frames."""
+    frames = frame_count(graph, inputs)
+    for start in range(0, max(frames, 1), size):
+        yield {p.name: _cut(inputs[p.name], p, start, start + size) for p in graph.inputs}
+
+
+def frame_count(graph: Graph, inputs: Mapping[str, np.ndarray]) -> int:
+    """Frames of time in the inputs; 1 where no input has a time axis."""
+    return max((inputs[p.name].shape[p.time_axis] for p in graph.inputs if p.time_axis is not None), default=1)
+
+
+def _cut(array: np.ndarray, port: Port, start: int, stop: int) -> np.ndarray:
+    if port.time_axis is None:
+        return array
+    return array[(slice(None),) * port.time_axis + (slice(start, stop),)]
+
+
+def run(
+    graph: Graph,
+    inputs: Mapping[str, np.ndarray],
+    mode: Mode = "fast",
+    keep: Iterable[str] = (),
+    chunk: int | None = None,
+) -> Result:
+    """Run a whole recording from the initial states, in chunks of `chunk` frames (default: at once).
+
+    Outputs and kept values are joined along their time axes: that of their port, else axis 0.
+    """
+    interpreter = Interpreter(graph, mode, keep)
+    pieces = [interpreter.step(piece) for piece in chunks(graph, inputs, chunk or max(frame_count(graph, inputs), 1))]
+    axes = {port.name: port.time_axis for port in graph.outputs}
+    outputs = {name: _join([p.outputs[name] for p in pieces], axes[name]) for name in pieces[0].outputs}
+    values = {name: _join([p.values[name] for p in pieces], 0) for name in pieces[0].values}
+    return Result(outputs, pieces[-1].states, values)
+
+
+def _join(arrays: list[np.ndarray], axis: int | None) -> np.ndarray:
+    return arrays[-1] if len(arrays) == 1 or axis is None else np.concatenate(arrays, axis)

@@ -1,0 +1,129 @@
+"""Golden vectors on disk: many small cases of one operator in one npz file.
+
+A file holds *columns*. A scalar column has one value per case. An array column `name` holds the
+arrays of all cases end to end, and `name__shape` (int32, cases x rank) tells how to cut it again.
+Flat columns keep the file small: an npz member costs about 250 bytes, and there are many cases.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+SHAPE_SUFFIX = "__shape"
+HEADER_KEYS = ("oracle", "op", "mode", "seed", "versions", "values_compared", "case_count")
+
+
+class MismatchError(AssertionError):
+    """The outside runtime and the replica of its formula disagree."""
+
+
+class Collector:
+    """The cases of one operator, and the number of values proved equal so far."""
+
+    def __init__(self):
+        self.cases = []
+        self.constants = {}
+        self.values_compared = 0
+
+    def prove(self, oracle_values, replica_values, what):
+        """Count the values as compared, or fail when one of them differs."""
+        if oracle_values.shape != replica_values.shape:
+            raise MismatchError(f"{what}: shape {oracle_values.shape} vs {replica_values.shape}")
+        wrong = np.flatnonzero(oracle_values.ravel() != replica_values.ravel())
+        if wrong.size:
+            first = wrong[0]
+            raise MismatchError(
+                f"{what}: {wrong.size} of {oracle_values.size} values differ, first at {first}: "
+                f"oracle {oracle_values.ravel()[first]}, replica {replica_values.ravel()[first]}"
+            )
+        self.values_compared += oracle_values.size
+
+    def add(self, **fields):
+        """Keep one case; a float32 `..._scale` also gets its exact float64 twin `..._scale_f64`."""
+        twins = {
+            f"{name}_f64": np.asarray(value, np.float64)
+            for name, value in fields.items()
+            if name.endswith("_scale")
+        }
+        self.cases.append({name: np.asarray(value) for name, value in {**fields, **twins}.items()})
+
+
+def pack_columns(cases):
+    """Turn a list of equal-keyed cases into flat columns."""
+    columns = {}
+    for name, first in cases[0].items():
+        values = [case[name] for case in cases]
+        dtypes = {value.dtype for value in values}
+        if len(dtypes) != 1:
+            raise TypeError(f"column {name} mixes dtypes {sorted(map(str, dtypes))}")
+        if first.ndim == 0:
+            columns[name] = np.stack(values)
+            continue
+        columns[name] = np.concatenate([value.ravel() for value in values])
+        columns[name + SHAPE_SUFFIX] = np.array([value.shape for value in values], np.int32)
+    return columns
+
+
+def unpack_columns(columns):
+    """Turn flat columns back into a list of cases; the inverse of `pack_columns`."""
+    names = [name for name in columns if not name.endswith(SHAPE_SUFFIX)]
+    unpacked = {}
+    for name in names:
+        shapes = columns.get(name + SHAPE_SUFFIX)
+        if shapes is None:
+            unpacked[name] = list(columns[name])
+            continue
+        ends = np.cumsum(shapes.astype(np.int64).prod(axis=1))[:-1]
+        parts = np.split(columns[name], ends)
+        unpacked[name] = [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return [dict(zip(unpacked, row, strict=True)) for row in zip(*unpacked.values(), strict=True)]
+
+
+def load_vectors(path):
+    """Read one file: (header, cases, constants); constants are arrays shared by all cases."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    header = {name: arrays.pop(name).item() for name in HEADER_KEYS}
+    constants = {
+        name.removeprefix("constant_"): arrays.pop(name)
+        for name in list(arrays)
+        if name.startswith("constant_")
+    }
+    return header, unpack_columns(arrays) if arrays else [], constants
+
+
+def save_vectors(path, header, collector):
+    """Write one file that `load_vectors` reads."""
+    columns = pack_columns(collector.cases) if collector.cases else {}
+    constants = {f"constant_{name}": value for name, value in collector.constants.items()}
+    header = {
+        **header,
+        "values_compared": collector.values_compared,
+        "case_count": len(collector.cases),
+    }
+    np.savez_compressed(path, allow_pickle=False, **header, **constants, **columns)
+
+
+def run_driver(oracle, versions, operators):
+    """Command line of every driver: `driver.py OP SEED OUT.npz`.
+
+    `operators` maps an op name to (mode, function(random_generator, collector)).
+    """
+    parser = argparse.ArgumentParser(description=f"Make oracle vectors with {oracle}.")
+    parser.add_argument("op", choices=sorted(operators))
+    parser.add_argument("seed", type=int)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    mode, make_cases = operators[arguments.op]
+    collector = Collector()
+    make_cases(np.random.default_rng(arguments.seed), collector)
+    header = {
+        "oracle": oracle,
+        "op": arguments.op,
+        "mode": mode,
+        "seed": arguments.seed,
+        "versions": " ".join(f"{name}=={version}" for name, version in versions.items()),
+    }
+    save_vectors(arguments.out, header, collector)
+    print(f"{arguments.op}: {collector.values_compared} values, 0 mismatches")
