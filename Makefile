@@ -1,0 +1,47 @@
+# make demo | test | lint | bench | docs | oracles: each does its own set-up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo
+
+.PHONY: help setup demo test lint bench docs oracles clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/  /'
+
+setup: $(VENV)/.installed ## create .venv with nnaq, all extras and the developer tools
+
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt
+	@test -d nnaq/kernels -a -d nnaq/passes || { echo "nnaq/kernels and nnaq/passes must be symbolic links; clone again with 'git clone -c core.symlinks=true'"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "nnaq needs Python 3.11 or newer, found $$($(PYTHON) --version); run 'make PYTHON=python3.11 setup'"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e '.[all]' --group dev
+	touch $@
+
+demo: setup ## lower a trained voice detector on real speech and show the report
+	$(BIN)/python examples/demo_data.py $(DEMO)
+	$(BIN)/nnaq lower $(DEMO)/silero_vad_16k_sequence.onnx --target edge8 --recipe silero_vad \
+	    --calibrate $(DEMO)/calibrate --evaluate $(DEMO)/evaluate \
+	    --metric 'decision:speech_probs>0.5' -o $(DEMO)/out --force
+
+test: setup ## all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## formatting, lint, layers and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_layers.py
+
+bench: setup ## speed, as ratios to named peers in the same run
+	$(BIN)/python benchmarks/silero.py $(DEMO)
+
+docs: setup ## regenerate the generated pages of docs/
+	$(BIN)/python docs/generate.py
+
+oracles: setup ## environments of the outside oracles, for `pytest -m oracle`
+	$(BIN)/python tests/oracles/generate.py --setup
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) $(DEMO) .oracles build dist *.egg-info

@@ -1,0 +1,66 @@
+"""Fetch what the demo needs, by package name: a trained voice detector and two recordings of speech.
+
+    python examples/demo_data.py FOLDER
+
+leaves in FOLDER: silero_vad_16k_sequence.onnx (silero-vad 6.2.3, MIT), calibrate/two_cities.wav and
+evaluate/beckett.wav (moonshine-voice 0.1.5, MIT), both as 16 kHz mono.
+"""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import soundfile
+from scipy.signal import resample_poly
+
+RATE = 16000
+WHEELS = {
+    "silero-vad==6.2.3": {"silero_vad/data/silero_vad_16k_sequence.onnx": "silero_vad_16k_sequence.onnx"},
+    "moonshine-voice==0.1.5": {
+        "moonshine_voice/assets/two_cities.wav": "calibrate/two_cities.wav",
+        "moonshine_voice/assets/beckett.wav": "evaluate/beckett.wav",
+    },
+}
+
+
+def download(requirement: str, folder: Path) -> Path:
+    """The wheel of a package, without its dependencies, whatever machine this is."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    platform = ["--platform", "manylinux_2_34_x86_64", "--python-version", "3.11"]
+    subprocess.run([*command, *platform, "--dest", str(folder), requirement], check=True)
+    return next(folder.glob(requirement.split("==")[0].replace("-", "_") + "-*.whl"))
+
+
+def extract(wheel: Path, members: dict[str, str], target: Path) -> None:
+    """Copy the named members of a wheel to their places under `target`."""
+    with zipfile.ZipFile(wheel) as archive:
+        for member, place in members.items():
+            (target / place).parent.mkdir(parents=True, exist_ok=True)
+            (target / place).write_bytes(archive.read(member))
+
+
+def to_rate(path: Path) -> None:
+    """Rewrite a wav file at 16 kHz, in place."""
+    audio, rate = soundfile.read(path, dtype="float32")
+    if rate != RATE:
+        soundfile.write(path, resample_poly(audio, RATE, rate), RATE, subtype="PCM_16")
+
+
+def main(target: Path) -> None:
+    """Everything once; what is there already stays."""
+    for requirement, members in WHEELS.items():
+        if all((target / place).exists() for place in members.values()):
+            continue
+        print(f"fetching {requirement}")
+        with tempfile.TemporaryDirectory() as folder:
+            extract(download(requirement, Path(folder)), members, target)
+    for wav in target.glob("*/*.wav"):
+        to_rate(wav)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/demo_data.py FOLDER")
+    main(Path(sys.argv[1]))

@@ -1,0 +1,56 @@
+"""From ranges to scales and zero_points.
+
+    i8, asymmetric   scale = (high - low) / 255,  zero_point = clamp(round(-128 - low / scale))
+    i16, symmetric   scale = max(|low|, |high|) / 32767
+    power_of_two     scale = 2^-n with the largest n in 9..15 that holds 1.25 * max|x| (cell states:
+                     the margin is for what calibration did not see; saturations are counted)
+    weights          scale = max|w| / 127 per channel, codes in [-127, 127]
+
+Scales of activations are float32 values held as float64: the float edges of a runtime and the
+multipliers, which are made from float64, then mean the same number.
+"""
+
+import math
+
+import numpy as np
+
+from nnaq.ir.types import Quant, TensorType
+
+CELL_MARGIN = 1.25
+CELL_EXPONENTS = range(9, 16)
+
+
+def as_float32(scale: float) -> float:
+    """The nearest float32, as a float64."""
+    return float(np.float32(scale))
+
+
+def activation_quant(low: float, high: float, dtype: str, power_of_two: bool = False) -> Quant:
+    """The code map for an activation with reals in [low, high], which must hold 0."""
+    size = max(-low, high)
+    if power_of_two:
+        exponent = math.floor(math.log2(32767 / (CELL_MARGIN * size))) if size > 0 else CELL_EXPONENTS[-1]
+        return Quant((2.0 ** -min(max(exponent, CELL_EXPONENTS[0]), CELL_EXPONENTS[-1]),))
+    if dtype == "i16":
+        return Quant((as_float32(size / 32767) if size > 0 else 2.0**-15,))
+    if high - low <= 0:
+        return Quant((2.0**-7,), 0)
+    scale = as_float32((high - low) / 255)
+    return Quant((scale,), int(min(max(round(-128 - low / scale), -128), 127)))
+
+
+def weight_type(weight: np.ndarray, axis: int, floor: np.ndarray | None = None, highest: int = 127) -> TensorType:
+    """The type of per-channel symmetric weight codes.
+
+    floor: a least scale per channel; it keeps a large bias next to tiny weights inside 32 bits.
+    A channel of zeros takes the largest scale of the others.
+    """
+    size = np.abs(weight.astype(np.float64)).reshape(weight.shape).max(
+        axis=tuple(a for a in range(weight.ndim) if a != axis), initial=0
+    )
+    scales = size / highest
+    scales = np.where(scales > 0, scales, scales.max(initial=0) or 1.0)
+    if floor is not None:
+        scales = np.maximum(scales, floor)
+    dtype = "i8" if highest > 7 else "i4"
+    return TensorType(dtype, weight.shape, Quant(tuple(map(as_float32, scales)), 0, axis))
