@@ -5,6 +5,6 @@ table that `nnaq.ir.op.lookup` reads. The verbs are the same everywhere: `infer`
 `prepare`, `reference`, `fast`, `work`, and for a composite `primitives`.
 """
 
-from nnaq.kernels import boundary, lut
+from nnaq.kernels import boundary, conv, elementwise, lut, matmul, movement, pool, recurrent, roots
 
-__all__ = ["boundary", "lut"]
+__all__ = ["boundary", "conv", "elementwise", "lut", "matmul", "movement", "pool", "recurrent", "roots"]

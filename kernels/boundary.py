@@ -19,7 +19,7 @@ import numpy as np
 from nnaq.ir.dims import Shape
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, as_is, register
-from nnaq.ir.types import Quant, TensorType, bounds, storage
+from nnaq.ir.types import Palette, Quant, TensorType, bounds, storage
 from nnaq.jit import jit
 from nnaq.kernels.fixedpoint import (
     CODES,
@@ -47,7 +47,10 @@ def code_type(attrs: Mapping[str, Attr], shape: Shape) -> TensorType:
     axis = attrs.get("axis", -1)
     assert isinstance(axis, int) and isinstance(attrs["scale"], tuple)
     quant = Quant(tuple(map(float, attrs["scale"])), int(attrs["zero_point"]), None if axis < 0 else axis)  # type: ignore[arg-type]
-    return TensorType(str(attrs["dtype"]), shape, quant)
+    palette = None
+    if "palette" in attrs:
+        palette = Palette(int(attrs["palette_bits"]), tuple(map(int, attrs["palette"])))  # type: ignore[arg-type]
+    return TensorType(str(attrs["dtype"]), shape, quant, palette)
 
 
 def quantize_attrs(kind: TensorType, rounding: str = "half_even") -> dict[str, Attr]:
@@ -142,8 +145,14 @@ def _identity(xp: Any, attrs: Mapping[str, Attr], x: Any, *constants: Any) -> tu
 def prepare_rescale(signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics) -> Prepared:
     """multiplier and shift of scale_x / scale_y."""
     ratio = np.array(signature.input(0).scale / signature.outputs[0].scale)
-    multiplier, shift = quantize_multipliers(ratio, numerics.rounding)
+    multiplier, shift = quantize_multipliers(ratio, numerics.rounding, largest_distance(signature.input(0)))
     return Prepared((0, *multiplier_constants(multiplier, shift)), {"rounding": numerics.rounding})
+
+
+def largest_distance(x: TensorType) -> int:
+    """The largest |q - zero_point| of a type."""
+    low, high = bounds(x.dtype)
+    return max(high - x.zero_point, x.zero_point - low)
 
 
 def multiplier_constants(multiplier: np.ndarray, shift: np.ndarray, prefix: str = "") -> tuple[Constant, ...]:

@@ -35,14 +35,23 @@ from nnaq.jit import jit
 
 # Numba dispatches on a number; the reference on the word.
 CODES = {word: code for code, word in enumerate(ROUNDINGS)}
+LARGEST_LEFT_SHIFT = 14
 SINGLE, DOUBLE, HALF_EVEN, HALF_UP_SHIFT, POT_SHIFT, FLOOR, TRUNCATE, DOUBLE_M16 = range(8)
 
 
-def quantize_multiplier(scale: float, rounding: str = "single") -> tuple[int, int]:
+def largest_left_shift(bound: int) -> int:
+    """Bits that |x| <= bound may move left: 1, or more while |x| * 2^s <= 2^30 is proved; 14 at most.
+
+    The first is TOSA's precondition of RESCALE; a 48-bit x has its 16 spare bits less two.
+    """
+    return LARGEST_LEFT_SHIFT if bound > 2**31 else min(max(30 - (bound - 1).bit_length(), 1), LARGEST_LEFT_SHIFT)
+
+
+def quantize_multiplier(scale: float, rounding: str = "single", bound: int = 2**31) -> tuple[int, int]:
     """The multiplier and shift that stand for a positive `scale` (float64).
 
-    Raises LoweringError where the contract has no code for it: more than one bit of left shift,
-    or, under pot_shift, a scale that is no power of two.
+    bound: the largest |x| it will meet. Raises LoweringError where the contract has no code for it:
+    a left shift that x has no room for, or, under pot_shift, a scale that is no power of two.
     """
     if rounding == "half_even":
         return struct.unpack("<i", struct.pack("<f", scale))[0], 0
@@ -52,16 +61,22 @@ def quantize_multiplier(scale: float, rounding: str = "single") -> tuple[int, in
         multiplier, exponent = multiplier // 2, exponent + 1
     if exponent < -31:
         return 0, 0
-    if exponent > 1:
-        raise LoweringError(f"a rescale by {scale} needs a left shift of {exponent}; at most 1 is exact")
+    largest = 1 if rounding == "pot_shift" else largest_left_shift(bound)
+    if exponent > largest:
+        raise LoweringError(
+            f"a rescale by {scale} needs a left shift of {exponent}, at most {largest} is exact for values "
+            f"up to {bound}; use finer codes for the operands or coarser ones for the result"
+        )
     if rounding == "pot_shift" and multiplier != 2**30:
         raise LoweringError(f"rounding pot_shift needs powers of two, found the scale {scale}")
     return multiplier, exponent
 
 
-def quantize_multipliers(scales: np.ndarray, rounding: str) -> tuple[np.ndarray, np.ndarray]:
+def quantize_multipliers(
+    scales: np.ndarray, rounding: str, bound: int = 2**31
+) -> tuple[np.ndarray, np.ndarray]:
     """Multipliers (int32) and shifts (int8) of an array of scales, in its shape."""
-    pairs = [quantize_multiplier(float(scale), rounding) for scale in scales.ravel()]
+    pairs = [quantize_multiplier(float(scale), rounding, bound) for scale in scales.ravel()]
     multiplier = np.array([q for q, _ in pairs], np.int32).reshape(scales.shape)
     return multiplier, np.array([s for _, s in pairs], np.int8).reshape(scales.shape)
 

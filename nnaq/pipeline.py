@@ -1,29 +1,54 @@
-"""The whole road in memory: a real graph becomes an integer graph, its accuracy and its plan.
+"""The whole road in memory: a real graph becomes an integer graph.
 
-    real graph -> simplified -> Ranges -> fake-quant graph -> integer graph
+    real graph -> simplified -> Ranges -> fake-quant graph -> palettes -> integer graph
 
 `cross` is one crossing with given dtypes; `choose_dtypes` is the search behind `activations="auto"`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from nnaq import passes
 from nnaq.ir.graph import Graph
+from nnaq.ir.types import TensorType
 from nnaq.passes.insert_fake_quant import choose_types
+from nnaq.passes.lower_to_integer import real_nodes
 from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.error import LayerError, layer_errors
-from nnaq.targets import Target
+from nnaq.targets import BOUNDARY, Target, refusal
 
 Inputs = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a crossing may choose.
+
+    activations: dtype of activations, `i8` or `i16`. dtypes: other dtypes by value. exact:
+    values whose range was chosen, not observed. weight_bits: 8 or 4. palettes: bits of the codebook of a weight, by constant.
+    """
+
+    target: Target
+    activations: str = "i8"
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    exact: frozenset[str] = frozenset()
+    weight_bits: int = 8
+    palettes: Mapping[str, int] = field(default_factory=dict)
+
+    def insertion(self, ranges: Ranges) -> passes.InsertFakeQuant:
+        """The pass that gives values their codes under these options."""
+        rounding = self.target.numerics.input_rounding
+        return passes.InsertFakeQuant(
+            ranges, self.activations, self.dtypes, self.exact, self.weight_bits, rounding
+        )
+
+
+@dataclass(frozen=True)
 class Raise:
-    """One step of the automatic choice: a value that went from i8 to i16, and why."""
+    """One step of the automatic choice: a value that went from i8 to i16, its added error, the score before."""
 
     value: str
     added_db: float
@@ -32,13 +57,17 @@ class Raise:
 
 @dataclass(frozen=True)
 class Crossing:
-    """A real graph and what it became: `real` simplified, `fake` with its roundings, `integer`."""
+    """A real graph and what it became: `real` simplified, `fake` with its roundings, `integer`.
+
+    islands: why a node stays on the host, by the node's name.
+    """
 
     real: Graph
     fake: Graph
     integer: Graph
     ranges: Ranges
-    dtypes: Mapping[str, str] = field(default_factory=dict)
+    options: Options
+    islands: Mapping[str, str] = field(default_factory=dict)
     raises: tuple[Raise, ...] = ()
 
 
@@ -48,32 +77,40 @@ def simplify(graph: Graph, check: Inputs | None = None, dump: Path | None = None
     return passes.run(graph, steps, check, dump)
 
 
-def cross(
-    real: Graph,
-    ranges: Ranges,
-    target: Target,
-    activations: str = "i8",
-    dtypes: Mapping[str, str] | None = None,
-    dump: Path | None = None,
-) -> Crossing:
-    """The integer graph of a simplified real graph, with i8 or i16 activations and exceptions by value."""
-    chosen = dict(dtypes or {})
-    insert = passes.InsertFakeQuant(ranges, activations, chosen, target.numerics.input_rounding)
-    fake = passes.run(real, [insert], dump=dump)
-    crossing = passes.LowerToInteger(target.numerics, unsupported(real, target))
-    integer = passes.run(fake, [crossing, passes.Canonicalize()], dump=dump)
-    return Crossing(real, fake, integer, ranges, chosen)
+def cross(real: Graph, ranges: Ranges, options: Options, dump: Path | None = None) -> Crossing:
+    """The integer graph of a simplified real graph.
+
+    What the target refuses stays real: such a node is found by lowering everything first.
+    """
+    fake = passes.run(real, [options.insertion(ranges), passes.AssignCodebooks(options.palettes)], dump=dump)
+    integer = _lowered(fake, options, frozenset(), dump)
+    islands = refused(integer, options.target)
+    if islands:
+        integer = _lowered(fake, options, frozenset(islands), dump)
+    return Crossing(real, fake, integer, ranges, options, islands)
 
 
-def unsupported(real: Graph, target: Target) -> frozenset[str]:
-    """Nodes whose operator the target does not run; they stay real, on the host."""
-    return frozenset(node.name for node in real.nodes if target.refuses(node.op))
+def _lowered(fake: Graph, options: Options, islands: frozenset[str], dump: Path | None) -> Graph:
+    return passes.run(
+        fake, [passes.LowerToInteger(options.target.numerics, islands), passes.Canonicalize()], dump=dump
+    )
+
+
+def refused(integer: Graph, target: Target) -> dict[str, str]:
+    """Why the target leaves nodes to the host, by name of the node."""
+    found = ((node, refusal(integer, node, target)) for node in integer.nodes if node.op not in BOUNDARY)
+    return {node.name: why for node, why in found if why and node not in real_nodes(integer)}
+
+
+def value_types(crossing: Crossing) -> dict[str, TensorType]:
+    """The code type of every value of the real graph."""
+    return choose_types(crossing.real, crossing.options.insertion(crossing.ranges))
 
 
 def choose_dtypes(
     real: Graph,
     ranges: Ranges,
-    target: Target,
+    options: Options,
     recordings: Sequence[Inputs],
     score: Callable[[Graph], float],
     goal: float,
@@ -81,25 +118,26 @@ def choose_dtypes(
 ) -> Crossing:
     """Start with i8 and raise the value with the greatest added error to i16 until the goal is met.
 
-    score: quality of an integer graph on calibration data, higher is better. Stops also where no
-    i8 value is left; the last crossing is returned either way, with every raise in order.
+    score: quality of an integer graph on calibration data, higher is better. recordings: where
+    added errors are measured. Stops also where no i8 value is left; the last crossing is returned
+    either way, with every raise in order.
     """
-    dtypes: dict[str, str] = {}
     raises: tuple[Raise, ...] = ()
     while True:
-        crossing = cross(real, ranges, target, "i8", dtypes)
+        crossing = cross(real, ranges, options)
         reached = score(crossing.integer)
         worst = None if reached >= goal else worst_value(crossing, recordings)
         if worst is None:
-            return Crossing(real, crossing.fake, crossing.integer, ranges, dtypes, raises)
-        dtypes[worst.value] = "i16"
+            log(f"score {reached:.4f} on the calibration data, goal {goal}, {len(raises)} values raised to 16 bit")
+            return replace(crossing, raises=raises)
         raises = (*raises, Raise(worst.value, worst.added_db or 0.0, reached))
-        log(f"score {reached:.4f} is below {goal}: {worst.value} to 16 bit (added error {worst.added_db:.1f} dB)")
+        options = replace(options, dtypes={**options.dtypes, worst.value: "i16"})
+        log(f"score {reached:.4f} is below {goal}: {worst.value} to 16 bit (its layer adds {worst.added_db:.1f} dB)")
 
 
 def worst_value(crossing: Crossing, recordings: Sequence[Inputs]) -> LayerError | None:
     """The i8 value to which its own layer added the most error, None where no i8 value has any."""
-    kinds = choose_types(crossing.real, crossing.ranges, "i8", crossing.dtypes)
+    kinds = value_types(crossing)
     errors = layer_errors(crossing.real, crossing.integer, recordings)
     candidates = [e for e in errors if kinds[e.value].dtype == "i8" and e.added_db is not None]
     return min(candidates, key=lambda e: e.added_db or 0.0, default=None)

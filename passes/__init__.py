@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from nnaq.passes.assign_codebooks import AssignCodebooks
 from nnaq.passes.canonicalize import Canonicalize
 from nnaq.passes.fold_constants import FoldConstants
 from nnaq.passes.fuse_activation import FuseActivation
@@ -22,12 +23,14 @@ PIPELINE: tuple[Step, ...] = (
     Step(FuseActivation, "before calibration: a product that is only read through relu needs no negative codes"),
     Step(Canonicalize, "after the rewrites: their leftovers are dead now; calibration runs over this graph"),
     Step(InsertFakeQuant, "after calibration: it turns ranges into scales, on a graph that still runs in reals"),
+    Step(AssignCodebooks, "after the scales are known: a palette's entries are int8 codes"),
     Step(LowerToInteger, "last of all that changes values: every multiplier and table becomes a constant"),
     Step(Canonicalize, "islands and exact results may leave unread values behind"),
 )
 
 __all__ = [
     "PIPELINE",
+    "AssignCodebooks",
     "Canonicalize",
     "FoldConstants",
     "FuseActivation",

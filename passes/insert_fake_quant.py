@@ -32,8 +32,7 @@ class InsertFakeQuant(Pass):
     """Give every value codes and mark with fake_quantize where they are rounded.
 
     ranges: what calibration saw. activations: dtype of activations (`i8` or `i16`). dtypes:
-    other dtypes by value. weights: dtype of weights by name, `i8` unless named (`i4` for 4 bit).
-    rounding: tie rule of the graph's input quantisers.
+    other dtypes by value. exact: values whose range was chosen, not observed. weight_bits: 8 or 4, of weights. rounding: tie rule of the graph's input quantisers.
     """
 
     name: ClassVar[str] = "insert-fake-quant"
@@ -42,34 +41,33 @@ class InsertFakeQuant(Pass):
     ranges: Ranges
     activations: str = "i8"
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    exact: frozenset[str] = frozenset()
+    weight_bits: int = 8
     rounding: str = "half_even"
 
     def run(self, graph: Graph) -> Graph:
-        kinds = choose_types(graph, self.ranges, self.activations, self.dtypes)
+        kinds = choose_types(graph, self)
         return _Inserter(graph, kinds, self.rounding).graph()
 
 
-def choose_types(
-    graph: Graph, ranges: Ranges, activations: str, dtypes: Mapping[str, str]
-) -> dict[str, TensorType]:
+def choose_types(graph: Graph, choice: InsertFakeQuant) -> dict[str, TensorType]:
     """The code type of every value of a real graph; biases and other real operands have none."""
-    unknown = sorted(dtypes.keys() - graph.types.keys())
+    unknown = sorted((choice.dtypes.keys() | choice.exact) - graph.types.keys())
     if unknown:
         raise PassError(f"dtypes name {', '.join(unknown)}, which graph {graph.name!r} does not have")
-    return _Chooser(graph, ranges, activations, dtypes).types()
+    return _Chooser(graph, choice).types()
 
 
 class _Chooser:
     """Walks the graph in order and gives each class of values its code type."""
 
-    def __init__(self, graph: Graph, ranges: Ranges, activations: str, dtypes: Mapping[str, str]) -> None:
-        self.graph, self.ranges = graph, ranges
+    def __init__(self, graph: Graph, choice: InsertFakeQuant) -> None:
+        self.graph, self.choice = graph, choice
         self.classes, self.demands = code_classes(graph), demands(graph)
         self.members: dict[str, list[str]] = {}
         for value, group in self.classes.items():
             self.members.setdefault(group, []).append(value)
-        self.dtypes = {self.classes[v]: dtype for v, dtype in dtypes.items()}
-        self.activations = activations
+        self.dtypes = {self.classes[v]: dtype for v, dtype in choice.dtypes.items()}
         self.by_class: dict[str, TensorType] = {}
 
     def types(self) -> dict[str, TensorType]:
@@ -87,9 +85,10 @@ class _Chooser:
         group = self.classes[value]
         if group not in self.by_class:
             demand = self.demands.get(group, "")
-            dtype = demand.split(" ")[0] or self.dtypes.get(group, self.activations)
-            low, high = self.ranges.union(self.members[group])
-            quant = activation_quant(low, high, dtype, "power_of_two" in demand)
+            dtype = demand.split(" ")[0] or self.dtypes.get(group, self.choice.activations)
+            exact = self.choice.exact.intersection(self.members[group])
+            low, high = self.choice.ranges.union(exact or self.members[group])
+            quant = activation_quant(low, high, dtype, "power_of_two" in demand, bool(exact))
             self.by_class[group] = TensorType(dtype, (), quant)
         return self.by_class[group].with_shape(self.graph.types[value].shape)
 
@@ -101,7 +100,9 @@ class _Chooser:
                 continue
             if position in op.weights:
                 floor = bias_floor(self.graph, node, op, found)
-                made[value] = weight_type(self.graph.constants[value], op.weights[position], floor)
+                made[value] = weight_type(
+                    self.graph.constants[value], op.weights[position], floor, 2 ** (self.choice.weight_bits - 1) - 1
+                )
             else:
                 made[value] = self.of(value)
         return made

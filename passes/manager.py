@@ -49,12 +49,13 @@ def run(
     receives every stage as text, `NN-name.txt`. Raises PassError naming pass, rule and node.
     """
     verify(graph)
-    for number, step in enumerate(passes):
+    for step in passes:
         after = _verified(step, step.run(graph))
         _keeps_ports(step, graph, after)
         if check is not None and step.keeps != "types":
             _keeps_values(step, graph, after, check)
         if dump is not None:
+            number = len(list(dump.glob("*.txt")))  # a lowering runs its passes in several stretches
             (dump / f"{number:02d}-{step.name}.txt").write_text(print_graph(after))
         graph = after
     return graph

@@ -18,7 +18,7 @@ import numpy as np
 from nnaq.errors import GraphError
 from nnaq.ir.graph import Graph, Node, Port, State
 from nnaq.ir.op import Attr
-from nnaq.ir.types import TensorType, parse_type
+from nnaq.ir.types import TensorType, parse_type, storage
 
 
 def print_graph(graph: Graph) -> str:
@@ -30,6 +30,11 @@ def print_graph(graph: Graph) -> str:
     lines += [_print_node(graph, node) for node in graph.nodes]
     lines += [f"output {p.name}{_axes(p)}" for p in graph.outputs]
     return "\n".join([f"graph {graph.name} {{", *("  " + line for line in lines), "}"]) + "\n"
+
+
+def summarise(text: str) -> str:
+    """A graph's text for reading: long lists of scales are counted instead of printed. It does not parse."""
+    return re.sub(r"\[([^\[\]]{60,})\]", lambda m: f"[{m[1].count(',') + 1} values]", text)
 
 
 def _axes(port: Port) -> str:
@@ -77,8 +82,6 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) ->
 
 
 def _constant(given: Mapping[str, np.ndarray] | None, name: str, kind: TensorType) -> np.ndarray:
-    from nnaq.ir.types import storage
-
     if given is None:
         return np.zeros(kind.shape, storage(kind.dtype))  # type: ignore[arg-type]
     if name not in given:

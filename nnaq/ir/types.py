@@ -60,8 +60,8 @@ class Quant:
     def __post_init__(self) -> None:
         if not self.scale or not all(np.isfinite(s) and s > 0 for s in self.scale):
             raise GraphError(f"scales must be finite and positive, found {self.scale[:3]}")
-        if (self.axis is None) != (len(self.scale) == 1):
-            raise GraphError("one scale needs axis None, several scales need an axis")
+        if self.axis is None and len(self.scale) != 1:
+            raise GraphError(f"{len(self.scale)} scales need an axis")
 
     def scales(self, rank: int) -> np.ndarray:
         """The scales as a float64 array that broadcasts against a tensor of `rank`."""

@@ -1,9 +1,10 @@
 """From ranges to scales and zero_points.
 
     i8, asymmetric   scale = (high - low) / 255,  zero_point = clamp(round(-128 - low / scale))
-    i16, symmetric   scale = max(|low|, |high|) / 32767
-    power_of_two     scale = 2^-n with the largest n in 9..15 that holds 1.25 * max|x| (cell states:
-                     the margin is for what calibration did not see; saturations are counted)
+    i16, symmetric   scale = headroom * max(|low|, |high|) / 32767, headroom 4: two of the sixteen bits
+                     are kept for speech louder than the calibration's
+    power_of_two     scale = 2^-n with the largest n in 9..15 that holds 1.25 * max|x|: a cell state
+                     saturates by itself as gates close, and its saturations are counted
     weights          scale = max|w| / 127 per channel, codes in [-127, 127]
 
 Scales of activations are float32 values held as float64: the float edges of a runtime and the
@@ -14,9 +15,10 @@ import math
 
 import numpy as np
 
-from nnaq.ir.types import Quant, TensorType
+from nnaq.ir.types import Quant, TensorType, bounds
 
-CELL_MARGIN = 1.25
+HEADROOM = 4.0
+CELL_HEADROOM = 1.25
 CELL_EXPONENTS = range(9, 16)
 
 
@@ -25,18 +27,34 @@ def as_float32(scale: float) -> float:
     return float(np.float32(scale))
 
 
-def activation_quant(low: float, high: float, dtype: str, power_of_two: bool = False) -> Quant:
-    """The code map for an activation with reals in [low, high], which must hold 0."""
+def activation_quant(
+    low: float, high: float, dtype: str, power_of_two: bool = False, exact: bool = False
+) -> Quant:
+    """The code map for an activation with reals in [low, high], which must hold 0.
+
+    exact: the range was chosen, not observed; it is used without headroom.
+    """
     size = max(-low, high)
     if power_of_two:
-        exponent = math.floor(math.log2(32767 / (CELL_MARGIN * size))) if size > 0 else CELL_EXPONENTS[-1]
-        return Quant((2.0 ** -min(max(exponent, CELL_EXPONENTS[0]), CELL_EXPONENTS[-1]),))
+        return Quant((2.0 ** -_cell_exponent(size if exact else CELL_HEADROOM * size),))
     if dtype == "i16":
-        return Quant((as_float32(size / 32767) if size > 0 else 2.0**-15,))
+        return Quant((as_float32((1.0 if exact else HEADROOM) * size / 32767) if size > 0 else 2.0**-15,))
     if high - low <= 0:
         return Quant((2.0**-7,), 0)
     scale = as_float32((high - low) / 255)
     return Quant((scale,), int(min(max(round(-128 - low / scale), -128), 127)))
+
+
+def _cell_exponent(size: float) -> int:
+    exponent = math.floor(math.log2(32767 / size)) if size > 0 else CELL_EXPONENTS[-1]
+    return min(max(exponent, CELL_EXPONENTS[0]), CELL_EXPONENTS[-1])
+
+
+def real_range(kind: TensorType) -> tuple[float, float]:
+    """The reals that the codes of a type reach: the range from which `activation_quant` makes it anew."""
+    _, highest = bounds(kind.dtype)
+    lowest = -highest if kind.dtype == "i16" else -highest - 1
+    return (lowest - kind.zero_point) * kind.scale, (highest - kind.zero_point) * kind.scale
 
 
 def weight_type(weight: np.ndarray, axis: int, floor: np.ndarray | None = None, highest: int = 127) -> TensorType:

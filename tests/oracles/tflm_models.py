@@ -8,6 +8,7 @@ from tflite_micro import runtime
 from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
 
 TENSOR_TYPES = {
+    np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int8): schema.TensorType.INT8,
     np.dtype(np.int16): schema.TensorType.INT16,
     np.dtype(np.int32): schema.TensorType.INT32,
@@ -52,12 +53,9 @@ def _schema_tensor(tensor, buffer_index, name):
     )
 
 
-def build_model(op_name, options_name, options, operands, output, version=1):
-    """Serialise a model of one operator; an operand of None is an absent optional input.
-
-    The model's inputs are the operands that are neither constants nor variables.
-    """
-    buffers, tensors, inputs, indices = [schema.BufferT()], [], [], []
+def _add_tensors(operands, output):
+    """(buffers, tensors, tensor index of each operand and the output, indices of the inputs)."""
+    buffers, tensors, indices, inputs = [schema.BufferT()], [], [], []
     for tensor in [*operands, output]:
         if tensor is None:
             indices.append(-1)
@@ -68,22 +66,28 @@ def build_model(op_name, options_name, options, operands, output, version=1):
         tensors.append(_schema_tensor(tensor, len(buffers) - 1, f"tensor_{len(tensors)}"))
         if tensor is not output and tensor.data is None and not tensor.variable:
             inputs.append(indices[-1])
-    code = getattr(schema.BuiltinOperator, op_name)
+    return buffers, tensors, indices, inputs
+
+
+def build_model(op_name, options_name, options, operands, output, version=1):
+    """Serialise a model of one operator; an operand of None is an absent optional input.
+
+    The model's inputs are the operands that are neither constants nor variables.
+    """
+    buffers, tensors, indices, inputs = _add_tensors(operands, output)
     operator = schema.OperatorT(
         inputs=indices[:-1],
         outputs=indices[-1:],
-        builtinOptionsType=getattr(schema.BuiltinOptions, options_name),
+        builtinOptionsType=getattr(schema.BuiltinOptions, options_name or "NONE"),
         builtinOptions=getattr(schema, f"{options_name}T")(**options) if options_name else None,
     )
     graph = schema.SubGraphT(
         tensors=tensors, inputs=inputs, outputs=indices[-1:], operators=[operator], name="main"
     )
-    operator_code = schema.OperatorCodeT(
-        deprecatedBuiltinCode=min(code, LARGEST_OLD_OPCODE), version=version, builtinCode=code
-    )
-    model = schema.ModelT(
-        version=3, operatorCodes=[operator_code], subgraphs=[graph], buffers=buffers
-    )
+    code = getattr(schema.BuiltinOperator, op_name)
+    old_code = min(code, LARGEST_OLD_OPCODE)
+    codes = [schema.OperatorCodeT(old_code, version=version, builtinCode=code)]
+    model = schema.ModelT(version=3, operatorCodes=codes, subgraphs=[graph], buffers=buffers)
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

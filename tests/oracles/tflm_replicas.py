@@ -1,7 +1,4 @@
-"""tflite-micro's own integer formulas: gate curves, element-wise operators, pooling and LSTM.
-
-Real multipliers are formed exactly as that runtime forms them, float32 where it uses float32.
-"""
+"""tflite-micro's own integer formulas: gate curves, element-wise operators, pooling and LSTM."""
 
 import numpy as np
 from replicas import (
@@ -25,10 +22,7 @@ def curve_input(x, input_multiplier, right_shift):
 
 def curve_multiplier(scale):
     """(multiplier, right shift) that LOGISTIC and TANH int16 use for a float32 input scale."""
-    left = round(np.log2(float(scale))) + GATE_FRACTION_BITS
-    if left in (0, 1) and float(scale) == 2.0 ** (left - GATE_FRACTION_BITS):
-        return 3 << left, 0
-    multiplier, right_shift = float(scale) * 4096 * 3, 0
+    multiplier, right_shift = float(scale) * 2.0**GATE_FRACTION_BITS * 3, 0
     while multiplier <= 32767 / 2 and right_shift <= 30:
         multiplier, right_shift = multiplier * 2, right_shift + 1
     return int(multiplier), right_shift
@@ -46,9 +40,7 @@ def sigmoid_int16(x, table, input_multiplier=3, right_shift=0):
     """Sigmoid in Q0.15 from the 16-bit unsigned table of sigmoid(i / 24)."""
     grid = curve_input(x, input_multiplier, right_shift)
     magnitude = np.abs(grid)
-    result = np.where(
-        (magnitude >> 9) >= 255, 0x7FFF << 10, interpolate(table, magnitude, 9)
-    )
+    result = np.where((magnitude >> 9) >= 255, 0x7FFF << 10, interpolate(table, magnitude, 9))
     result = np.where(grid >= 0, result + (1 << 9), (1 << 25) - result + (1 << 9) - 1)
     return result >> 10
 
@@ -98,13 +90,15 @@ def average_pool(padded, ones, kernel, stride):
 
 
 def lstm_parameters(fields):
-    """Every multiplier of the cell, by name; a gate's product of scales is rounded to float32."""
-    gate_scale = np.float32(2.0**-GATE_FRACTION_BITS)
+    """Every multiplier of the cell, by name, from float64 products of the float32 scales.
+
+    Multipliers from float32 products differ in their last bits and gave the same outputs.
+    """
     cell_scale = 2.0 ** -int(fields["cell_fraction_bits"])
     parameters = {}
     for name, operand in (("input", "x"), ("recurrent", "h")):
-        product = fields[f"{operand}_scale"] * fields[f"{name}_weights_scale"]
-        pair = quantize_multipliers((product / gate_scale).astype(np.float64))
+        product = np.float64(fields[f"{operand}_scale"]) * fields[f"{name}_weights_scale"]
+        pair = quantize_multipliers(product * 2.0**GATE_FRACTION_BITS)
         parameters[f"{name}_multiplier"], parameters[f"{name}_shift"] = pair
     real = {
         "forget_cell": 2.0**-15,
@@ -155,13 +149,10 @@ def lstm(fields, table):
         cell = saturate(saturate(kept, 16) + saturate(new, 16), 16)
         squashed = lstm_tanh_of_cell(cell, fields["cell_fraction_bits"], table)
         h = _rescaled(fields, "hidden", o * squashed)
-        code = saturate(h + fields["h_zero_point"], LSTM_OUTPUT_BITS[bits])
+        code = saturate(h + fields["h_zero_point"], bits)
         h = code - fields["h_zero_point"]
         outputs.append(code)
     return np.stack(outputs, axis=1)
-
-
-LSTM_OUTPUT_BITS = {8: 8, 16: 16}
 
 
 def _rescaled(fields, name, product):

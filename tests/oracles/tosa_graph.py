@@ -1,15 +1,24 @@
 """Build and run small TOSA graphs with the reference model; runs in the TOSA environment only."""
 
 import numpy as np
-from serializer import tosa_serializer
 import tosa_reference_model
+from serializer import tosa_serializer
 from tosa.Op import Op
 
 Attribute = tosa_serializer.TosaSerializerAttribute
 DType = tosa_serializer.DType
 SINGLE_ROUND, DOUBLE_ROUND = 1, 3
+ROUNDINGS, BOTH = (SINGLE_ROUND, DOUBLE_ROUND), "single,double"
+HALF = 1 << 30  # as a multiplier, 1/2 exactly
 TYPES = {8: DType.INT8, 16: DType.INT16, 32: DType.INT32}
 NUMPY_TYPES = {8: np.int8, 16: np.int16, 32: np.int32}
+
+
+def random_multipliers(random, count, power_of_two):
+    """31-bit multipliers in [2^30, 2^31); 2^30 makes exact ties reachable."""
+    if power_of_two:
+        return np.full(count, HALF, np.int32)
+    return random.integers(HALF, 1 << 31, count).astype(np.int32)
 
 
 class Graph:

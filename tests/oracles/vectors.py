@@ -6,12 +6,22 @@ Flat columns keep the file small: an npz member costs about 250 bytes, and there
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 
 SHAPE_SUFFIX = "__shape"
 HEADER_KEYS = ("oracle", "op", "mode", "seed", "versions", "values_compared", "case_count")
+
+
+def random_scale(random, low, high, size=None):
+    """Positive float64 scales in [2^low, 2^high), by exact arithmetic only.
+
+    exp() and pow() may differ in the last place between CPUs, and a seed would then not
+    reproduce its file.
+    """
+    return np.ldexp(random.uniform(1, 2, size), random.integers(low, high, size))
 
 
 class MismatchError(AssertionError):
@@ -102,14 +112,17 @@ def save_vectors(path, header, collector):
         "values_compared": collector.values_compared,
         "case_count": len(collector.cases),
     }
-    np.savez_compressed(path, allow_pickle=False, **header, **constants, **columns)
+    np.savez_compressed(path, **header, **constants, **columns)
 
 
 def run_driver(oracle, versions, operators):
-    """Command line of every driver: `driver.py OP SEED OUT.npz`.
+    """Command line of every driver: `driver.py OP SEED OUT.npz`, or `driver.py --list`.
 
     `operators` maps an op name to (mode, function(random_generator, collector)).
     """
+    if sys.argv[1:] == ["--list"]:
+        print("\n".join(sorted(operators)))
+        return
     parser = argparse.ArgumentParser(description=f"Make oracle vectors with {oracle}.")
     parser.add_argument("op", choices=sorted(operators))
     parser.add_argument("seed", type=int)

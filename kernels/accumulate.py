@@ -1,0 +1,282 @@
+"""Sums of products: what every operator with weights prepares before it runs.
+
+    acc[o] = bias[o] + Σ_k (w[o,k] - z_w) * (x[k] - z_x)
+    y[o]   = saturate(requantize(acc[o], multiplier[o], shift[o]) + z_y)
+
+acc is i32 for i8 activations and i48 (held in int64) for i16 activations. It is proved wrap-free
+when the operator is prepared, from the constants themselves:
+
+    max_o (Σ_k |w[o,k] - z_w| * max|q - z_x| + |bias[o]|)  <  2^31  (i8)  or  2^47  (i16)
+
+bias[o] = round_half_even(bias_real[o] / (s_x * s_w[o])) and the multipliers stand for
+s_x * s_w[o] / s_y, both in float64; under half_even for f32(f32(s_x * s_w[o]) / s_y), which is
+what ONNX Runtime computes.
+
+The fast form reads rows of x - z_x and of weights and sums in int32 over stretches (`span`) that
+cannot leave 32 bits, then in int64; both orders give the same whole number.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import mul
+from typing import Any
+
+import numpy as np
+
+from nnaq.errors import GraphError, LoweringError
+from nnaq.ir.dims import show
+from nnaq.ir.numerics import Numerics
+from nnaq.ir.op import Attr, Constant, Prepared, Signature
+from nnaq.ir.types import TensorType, bits, bounds
+from nnaq.jit import jit
+from nnaq.kernels.boundary import multiplier_constants, largest_distance
+from nnaq.kernels.fixedpoint import (
+    quantize_multipliers,
+    requantize,
+    requantize_reference,
+    saturate,
+    saturate_reference,
+)
+
+Prepare = Callable[[Signature, tuple[np.ndarray | None, ...], Numerics], Prepared]
+Row = tuple[Sequence[int], int, int, int]
+
+BLOCK = 32  # rows that stay in the first-level cache while the weights pass by
+ACCUMULATORS = {"i8": "i32", "i16": "i48"}
+
+
+def accumulator(x: TensorType) -> str:
+    """The dtype that sums products of activations of type `x`; i16 activations are symmetric."""
+    if x.dtype not in ACCUMULATORS:
+        raise LoweringError(f"activations must be i8 or i16, found {x.dtype}")
+    if x.dtype == "i16" and x.zero_point != 0:
+        raise LoweringError(f"i16 activations are symmetric, found zero_point {x.zero_point}; set it to 0")
+    return ACCUMULATORS[x.dtype]
+
+
+def accumulator_bound(
+    weight_codes: np.ndarray, input_type: TensorType, bias: np.ndarray, weight_zero_point: int = 0
+) -> int:
+    """The largest |acc| that any input can cause: weights [O, ...] and bias [O] as integers."""
+    centred = np.abs(weight_codes.astype(np.int64) - weight_zero_point)
+    sums = centred.sum(axis=tuple(range(1, centred.ndim)))
+    reach = largest_distance(input_type)
+    return max((int(s) * reach + abs(int(b)) for s, b in zip(sums, bias, strict=True)), default=0)
+
+
+def prove_wrap_free(who: str, bound: int, dtype: str) -> None:
+    """Raise LoweringError if an accumulator of `dtype` could wrap at |acc| = `bound`."""
+    if bound >= 2 ** (bits(dtype) - 1):
+        raise LoweringError(
+            f"{who}: the accumulator can reach {bound}, {dtype} holds less than 2^{bits(dtype) - 1}; "
+            "use smaller weights, fewer inputs per output or i16 activations"
+        )
+
+
+def channel_scales(weight: TensorType, channels: int) -> np.ndarray:
+    """Weight scales (float64) [channels], for per-tensor and per-channel (axis 0) codes alike."""
+    assert weight.quant is not None
+    if weight.quant.axis not in (None, 0):
+        raise LoweringError(f"weights are quantised per_channel along axis 0, found axis {weight.quant.axis}")
+    return np.broadcast_to(np.array(weight.quant.scale, np.float64), (channels,))
+
+
+def prepare_bias(who: str, bias: np.ndarray | None, scales: np.ndarray, dtype: str) -> np.ndarray:
+    """round_half_even(bias / scales) as int64 [O]; zeros for no bias.
+
+    scales: s_x * s_w per channel. Raises LoweringError where a bias is no number or leaves `dtype`.
+    """
+    if bias is None:
+        return np.zeros(scales.shape, np.int64)
+    codes = np.rint(bias.astype(np.float64) / scales)
+    low, high = bounds(dtype)
+    wrong = np.flatnonzero(~((codes >= low) & (codes <= high)))
+    if wrong.size:
+        o = int(wrong[0])
+        raise LoweringError(
+            f"{who}: the bias {bias[o]} of channel {o} is {codes[o]:.0f} steps of {scales[o]}, which "
+            f"does not fit {dtype}; use a larger weight scale for this channel"
+        )
+    return codes.astype(np.int64)
+
+
+def channel_multipliers(
+    scale_x: float, weight_scales: np.ndarray, scale_y: float, rounding: str, bound: int = 2**31
+) -> tuple[np.ndarray, np.ndarray]:
+    """Multipliers (int32) and shifts (int8) of s_x * s_w[o] / s_y for accumulators up to `bound`."""
+    if rounding == "half_even":
+        scales = np.float32(scale_x) * weight_scales.astype(np.float32) / np.float32(scale_y)
+        return quantize_multipliers(scales, rounding)
+    return quantize_multipliers(scale_x * weight_scales / scale_y, rounding, bound)
+
+
+def bias_constant(
+    who: str, x: TensorType, weight: TensorType, codes: np.ndarray, bias: np.ndarray | None
+) -> Constant:
+    """The integer bias [O] of an operator with weight `codes` [O, ...], its accumulator proved wrap-free."""
+    dtype = accumulator(x)
+    scales = x.scale * channel_scales(weight, len(codes))
+    whole = prepare_bias(who, bias, scales, dtype)
+    prove_wrap_free(who, accumulator_bound(codes, x, whole, weight.zero_point), dtype)
+    return Constant("bias", TensorType(dtype, whole.shape), whole.astype("int32" if dtype == "i32" else "int64"))
+
+
+def check_layer(who: str, inputs: Sequence[TensorType | None], attrs: Mapping[str, Attr]) -> None:
+    """Raise GraphError for a bias that is not [O] or an activation nobody knows."""
+    weight, bias = inputs[1], inputs[2] if len(inputs) > 2 else None
+    assert weight is not None
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise GraphError(f"{who}: bias {show(bias.shape)} does not fit weight {show(weight.shape)}; one per output")
+    activation = attrs.get("activation", "none")
+    if activation not in ("none", "relu"):
+        raise GraphError(f"{who}: no activation {activation!r}; there are none, relu")
+
+
+def prepare_layer(who: str) -> Prepare:
+    """The crossing of a layer with constant weights: bias, multiplier and shift per output."""
+
+    def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics) -> Prepared:
+        x, weight, y = signature.input(0), signature.input(1), signature.outputs[0]
+        codes, bias = constants[1], constants[2] if len(constants) > 2 else None
+        if codes is None:
+            raise LoweringError(f"{who}: the weight is computed; a layer needs a constant weight, else use matmul")
+        scales = channel_scales(weight, len(codes))
+        whole = bias_constant(who, x, weight, codes, bias)
+        bound = accumulator_bound(codes, x, whole.value, weight.zero_point)
+        multiplier, shift = channel_multipliers(x.scale, scales, y.scale, numerics.rounding, bound)
+        operands = (0, 1, whole, *multiplier_constants(multiplier, shift))
+        return Prepared(operands, {**signature.attrs, "rounding": numerics.rounding})
+
+    return prepare
+
+
+def layer_forms() -> tuple[str, ...]:
+    """Integer forms of a layer: activations, weight, bias, multiplier and shift to the result."""
+    return tuple(
+        f"{x} {weight} {bias} i32 i8 -> {y}"
+        for x, bias in ACCUMULATORS.items()
+        for weight in ("i8", "i4")
+        for y in ("i8", "i16")
+    )
+
+
+def activate(xp: Any, attrs: Mapping[str, Attr], y: Any) -> Any:
+    """The fused activation over the reals."""
+    return xp.clip(y, 0, None) if attrs.get("activation", "none") == "relu" else y
+
+
+def output_range(signature: Signature) -> tuple[int, int, int]:
+    """zero_point, lowest and highest code of the result; a fused relu lifts the lowest to zero_point."""
+    y = signature.outputs[0]
+    low, high = bounds(y.dtype)
+    relu = signature.attrs.get("activation", "none") == "relu"
+    return y.zero_point, max(low, y.zero_point) if relu else low, high
+
+
+def centred_rows(codes: np.ndarray, zero_point: int) -> np.ndarray:
+    """codes - zero_point, contiguous int16; i16 codes have zero_point 0 and fit as they are."""
+    if zero_point == 0:
+        return np.ascontiguousarray(codes)
+    return np.subtract(codes, zero_point, dtype=np.int16)
+
+
+def span_of(x: TensorType, weight: TensorType) -> int:
+    """How many products of two types always fit an int32 sum; 1 for i16 by i16."""
+    return (2**31 - 1) // (largest_distance(x) * largest_distance(weight))
+
+
+def outputs_reference(
+    signature: Signature,
+    column: Sequence[int],
+    rows: Iterable[Row],
+) -> list[int]:
+    """The codes of one position in Python integers.
+
+    column: x - z_x; rows: per output its weights - z_w, bias, multiplier and shift.
+    """
+    zero_point, low, high = output_range(signature)
+    rounding = str(signature.attrs["rounding"])
+    codes = []
+    for weights, bias, multiplier, shift in rows:
+        total = bias + sum(map(mul, weights, column))
+        codes.append(saturate_reference(requantize_reference(total, multiplier, shift, rounding), zero_point, low, high))
+    return codes
+
+
+def rows_reference(
+    weight: np.ndarray, zero_point: int, bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
+) -> list[Row]:
+    """Per output, in Python integers: weights - zero_point, bias, multiplier and shift."""
+    centred = [[int(w) - zero_point for w in row.ravel()] for row in weight]
+    return list(zip(centred, *(list(map(int, part)) for part in (bias, multiplier, shift)), strict=True))
+
+
+@jit
+def sum_one(x, w):  # type: ignore[no-untyped-def]
+    """Σ x*w in int32."""
+    a = np.int32(0)
+    for k in range(x.size):
+        a = np.int32(a + np.int32(x[k]) * np.int32(w[k]))
+    return a
+
+
+@jit
+def sum_four(x, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
+    """Σ x*w of four weight rows at once in int32: x is loaded once, the loop becomes vpmaddwd."""
+    a, b, c, d = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+    for k in range(x.size):
+        v = np.int32(x[k])
+        a = np.int32(a + v * np.int32(w0[k]))
+        b = np.int32(b + v * np.int32(w1[k]))
+        c = np.int32(c + v * np.int32(w2[k]))
+        d = np.int32(d + v * np.int32(w3[k]))
+    return a, b, c, d
+
+
+@jit
+def sum_wide(x, w):  # type: ignore[no-untyped-def]
+    """Σ x*w in int64, for products of 30 bits."""
+    a = np.int64(0)
+    for k in range(x.size):
+        a += np.int64(np.int32(x[k]) * np.int32(w[k]))
+    return a
+
+
+@jit
+def sum_products(rows, weights, sums, span):  # type: ignore[no-untyped-def]
+    """sums[p, o] = Σ_k rows[p, k] * weights[o, k], int64; int32 within stretches of `span` products."""
+    count, depth = rows.shape
+    outputs = weights.shape[0]
+    fours = outputs - outputs % 4 if span > 1 else 0
+    for o in range(0, fours, 4):
+        for p in range(count):
+            s0, s1, s2, s3 = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+            for k in range(0, depth, span):
+                e = min(k + span, depth)
+                a, b, c, d = sum_four(
+                    rows[p, k:e], weights[o, k:e], weights[o + 1, k:e], weights[o + 2, k:e], weights[o + 3, k:e]
+                )
+                s0, s1, s2, s3 = s0 + a, s1 + b, s2 + c, s3 + d
+            sums[p, o], sums[p, o + 1], sums[p, o + 2], sums[p, o + 3] = s0, s1, s2, s3
+    for o in range(fours, outputs):
+        for p in range(count):
+            if span == 1:
+                sums[p, o] = sum_wide(rows[p], weights[o])
+                continue
+            s0 = np.int64(0)
+            for k in range(0, depth, span):
+                s0 += sum_one(rows[p, k : k + span], weights[o, k : k + span])
+            sums[p, o] = s0
+
+
+@jit
+def requantize_rows(rows, weights, bias, multiplier, shift, span, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
+    """out[p, o] = saturate(requantize(bias[o] + Σ_k rows[p, k] * weights[o, k]) + z_y)."""
+    count, outputs = out.shape
+    sums = np.empty((min(count, BLOCK), outputs), np.int64)
+    for start in range(0, count, BLOCK):
+        stop = min(start + BLOCK, count)
+        sum_products(rows[start:stop], weights, sums, span)
+        for p in range(start, stop):
+            for o in range(outputs):
+                y = requantize(sums[p - start, o] + bias[o], multiplier[o], shift[o], rounding)
+                out[p, o] = saturate(y, zero_y, low, high)

@@ -1,0 +1,319 @@
+"""Convolutions over one and two spatial dimensions, with groups, stride, dilation and padding.
+
+    acc[n,o,p] = bias[o] + Σ_{c,k} (weight[o,c,k] - z_w) * (x[n, g*C/G + c, p*stride - pad + k*dilation] - z_x)
+    y[n,o,p]   = saturate(requantize(acc[n,o,p], multiplier[o], shift[o]) + z_y)
+
+with G groups, g = o // (O/G) the group of output o, c over its C/G inputs, and p, k, stride, pad,
+dilation one number per spatial dimension. Outside of x stands real 0, that is code z_x, which adds
+nothing. G = C is the depthwise convolution. acc is i32 for i8 activations and i48 (in int64) for
+i16, proved wrap-free from the constants when prepared (kernels/accumulate.py). A fused relu clamps
+low at z_y. The bound on |y - real| is that of fully_connected (kernels/matmul.py).
+
+conv1d is conv2d with one row. The fast form copies the windows of a few positions, centred, into
+rows of int16 and multiplies them with the weights as they are; where a group has fewer than four
+outputs (depthwise) copying would cost more than the products, and each tap is added along a row of
+positions instead.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from nnaq.errors import GraphError
+from nnaq.ir.dims import Shape, show, window
+from nnaq.ir.op import Arrays, Attr, Op, Signature, Work, register
+from nnaq.ir.types import TensorType, storage
+from nnaq.jit import jit
+from nnaq.kernels.accumulate import (
+    BLOCK,
+    activate,
+    centred_rows,
+    check_layer,
+    layer_forms,
+    output_range,
+    outputs_reference,
+    prepare_layer,
+    rows_reference,
+    span_of,
+    sum_products,
+)
+from nnaq.kernels.fixedpoint import CODES, requantize, saturate
+
+Types = tuple[TensorType | None, ...]
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a window moves over two spatial dimensions; padding is (top, left, bottom, right)."""
+
+    kernel: Pair
+    stride: Pair
+    dilation: Pair
+    padding: tuple[int, int, int, int]
+    groups: int
+
+    def size(self, height: int, width: int) -> Pair:
+        """Positions of the window over an image."""
+        top, left, bottom, right = self.padding
+        rows, columns = (self.dilation[i] * (self.kernel[i] - 1) + 1 for i in (0, 1))
+        return (
+            int(window(height, top + bottom, rows, self.stride[0])),
+            int(window(width, left + right, columns, self.stride[1])),
+        )
+
+
+def _numbers(attrs: Mapping[str, Attr], name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """An attribute of one number or several as a tuple of the default's length."""
+    value = attrs.get(name, default)
+    numbers = tuple(map(int, value)) if isinstance(value, tuple) else (int(value),)
+    if len(numbers) != len(default) or min(numbers) < min(default):
+        raise GraphError(f"convolution: {name} must be {len(default)} numbers from {min(default)} up, found {value}")
+    return numbers
+
+
+def geometry(attrs: Mapping[str, Attr], kernel: Shape) -> Geometry:
+    """The geometry of a conv1d (kernel of one dimension) or conv2d node."""
+    rank = len(kernel)
+    stride, dilation = _numbers(attrs, "stride", (1,) * rank), _numbers(attrs, "dilation", (1,) * rank)
+    padding, (groups,) = _numbers(attrs, "padding", (0,) * (2 * rank)), _numbers(attrs, "groups", (1,))
+    sizes = tuple(map(int, kernel))
+    if rank == 1:
+        left, right = padding
+        return Geometry((1, sizes[0]), (1, stride[0]), (1, dilation[0]), (0, left, 0, right), groups)
+    return Geometry(sizes, stride, dilation, padding, groups)  # type: ignore[arg-type]
+
+
+def infer(name: str, rank: int, inputs: Types, attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
+    """x[N,C,*spatial], weight[O,C/groups,*kernel] -> [N,O,*positions]; N and spatial may be symbolic."""
+    x, weight = inputs[0], inputs[1]
+    assert x is not None and weight is not None
+    if x.rank != rank + 2 or weight.rank != rank + 2:
+        raise GraphError(f"{name}: x {show(x.shape)} and weight {show(weight.shape)} must have rank {rank + 2}")
+    shape = geometry(attrs, weight.shape[2:])
+    channels, (outputs, inner) = x.shape[1], weight.shape[:2]
+    if not isinstance(channels, int) or channels != int(inner) * shape.groups or int(outputs) % shape.groups:
+        raise GraphError(
+            f"{name}: {channels} channels of x {show(x.shape)} do not fit weight {show(weight.shape)} with "
+            f"{shape.groups} groups; a weight is [O, channels / groups, ...] with O a multiple of groups"
+        )
+    check_layer(name, inputs, attrs)
+    top, left, bottom, right = shape.padding
+    padded, sizes = (top + bottom, left + right)[2 - rank :], x.shape[2:]
+    extents = [d * (k - 1) + 1 for d, k in zip(shape.dilation, shape.kernel, strict=True)][2 - rank :]
+    positions = map(window, sizes, padded, extents, shape.stride[2 - rank :])
+    return ((x.shape[0], outputs, *positions),)
+
+
+def window_index(shape: Geometry, height: int, width: int) -> np.ndarray:
+    """Where each window reads a padded and flattened image: [KH*KW, positions]."""
+    rows, columns = shape.size(height, width)
+    across = width + shape.padding[1] + shape.padding[3]
+    y = np.arange(shape.kernel[0])[:, None] * shape.dilation[0] + np.arange(rows) * shape.stride[0]
+    x = np.arange(shape.kernel[1])[:, None] * shape.dilation[1] + np.arange(columns) * shape.stride[1]
+    index = y[:, None, :, None] * across + x[None, :, None, :]
+    return index.reshape(math.prod(shape.kernel), rows * columns)
+
+
+def pad_real(xp: Any, x: Any, padding: tuple[int, int, int, int]) -> Any:
+    """x [N,C,H,W] with zeros around it."""
+    top, left, bottom, right = padding
+    for axis, before, after in ((2, top, bottom), (3, left, right)):
+        if before or after:
+            shape = list(x.shape)
+            ends = [xp.zeros((*shape[:axis], n, *shape[axis + 1 :]), dtype=x.dtype, device=x.device) for n in (before, after)]
+            x = xp.concatenate((ends[0], x, ends[1]), axis)
+    return x
+
+
+def real(xp: Any, attrs: Mapping[str, Attr], x: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
+    """activation(convolution(x, weight) + bias): windows by index, then one product of matrices."""
+    shape = geometry(attrs, weight.shape[2:])
+    count, channels, *spatial = x.shape
+    height, width = (1, *spatial)[-2:]
+    outputs, groups = weight.shape[0], shape.groups
+    rows, columns = shape.size(height, width)
+    padded = pad_real(xp, x.reshape(count, channels, height, width), shape.padding)
+    flat = padded.reshape(count, channels, padded.shape[2] * padded.shape[3])
+    windows = flat[:, :, window_index(shape, height, width)]
+    depth = channels // groups * math.prod(shape.kernel)
+    stacked = windows.reshape(count, groups, depth, rows * columns)
+    y = (weight.reshape(groups, outputs // groups, depth) @ stacked).reshape(count, outputs, rows * columns)
+    y = activate(xp, attrs, y if bias is None else y + bias[:, None])
+    return (y.reshape(count, outputs, *(rows, columns)[2 - len(spatial) :]),)
+
+
+def reference(
+    signature: Signature,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    multiplier: np.ndarray,
+    shift: np.ndarray,
+) -> Arrays:
+    """One position at a time, in Python integers; its window is read tap by tap."""
+    shape = geometry(signature.attrs, weight.shape[2:])
+    image = x.reshape(*x.shape[:2], *(1, *x.shape[2:])[-2:])
+    positions = shape.size(*image.shape[2:])
+    table = rows_reference(weight, signature.input(1).zero_point, bias, multiplier, shift)
+    per_group, zero_x = len(weight) // shape.groups, signature.input(0).zero_point
+    out = np.empty((len(x), len(weight), *positions), storage(signature.outputs[0].dtype))
+    for n, row, column in np.ndindex(len(x), *positions):
+        for g in range(shape.groups):
+            first = g * weight.shape[1]
+            taps = window_reference(shape, image[n, first : first + weight.shape[1]], row, column, zero_x)
+            chosen = slice(g * per_group, (g + 1) * per_group)
+            out[n, chosen, row, column] = outputs_reference(signature, taps, table[chosen])
+    return (out.reshape(len(x), len(weight), *positions[4 - x.ndim :]),)
+
+
+def window_reference(shape: Geometry, image: np.ndarray, row: int, column: int, zero_x: int) -> list[int]:
+    """x - z_x under the window at a position of an image [C,H,W]; 0 where the window leaves the image."""
+    taps = []
+    for c, i, j in np.ndindex(len(image), *shape.kernel):
+        y = row * shape.stride[0] - shape.padding[0] + i * shape.dilation[0]
+        x = column * shape.stride[1] - shape.padding[1] + j * shape.dilation[1]
+        inside = 0 <= y < image.shape[1] and 0 <= x < image.shape[2]
+        taps.append(int(image[c, y, x]) - zero_x if inside else 0)
+    return taps
+
+
+def fast(
+    signature: Signature,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    multiplier: np.ndarray,
+    shift: np.ndarray,
+) -> Arrays:
+    """The same codes from compiled loops."""
+    shape = geometry(signature.attrs, weight.shape[2:])
+    kind_x, kind_w = signature.input(0), signature.input(1)
+    image = np.ascontiguousarray(x).reshape(*x.shape[:2], *(1, *x.shape[2:])[-2:])
+    positions = shape.size(*image.shape[2:])
+    rows = centred_rows(weight, kind_w.zero_point).reshape(len(weight), math.prod(weight.shape[1:]))
+    out = np.empty((len(x), len(weight), *positions), storage(signature.outputs[0].dtype))
+    convolve = _convolve_taps if len(weight) < 4 * shape.groups else _convolve_windows
+    convolve(
+        image, rows, bias, multiplier, shift, kind_x.zero_point, span_of(kind_x, kind_w),
+        shape.kernel, shape.stride, shape.dilation, shape.padding[:2], shape.groups,
+        CODES[str(signature.attrs["rounding"])], *output_range(signature), out,
+    )
+    return (out.reshape(len(x), len(weight), *positions[4 - x.ndim :]),)
+
+
+@jit
+def _convolve_windows(  # type: ignore[no-untyped-def]
+    x, weights, bias, multiplier, shift, zero_x, span,
+    kernel, stride, dilation, padding, groups, rounding, zero_y, low, high, out,
+):
+    """Blocks of positions, counted through all images: their windows as rows, sums, codes."""
+    images, outputs, height, width = out.shape
+    positions = height * width
+    total = images * positions
+    per_group, inner = outputs // groups, x.shape[1] // groups
+    rows = np.zeros((BLOCK, weights.shape[1]), np.int16)
+    sums = np.empty((BLOCK, per_group), np.int64)
+    places = np.empty((BLOCK, 3), np.int64)
+    for start in range(0, total, BLOCK):
+        count = min(BLOCK, total - start)
+        for b in range(count):
+            places[b, 0], place = divmod(start + b, positions)
+            places[b, 1], places[b, 2] = divmod(place, width)
+        for g in range(groups):
+            first = g * per_group
+            for b in range(count):
+                n, top, left = places[b, 0], places[b, 1] * stride[0], places[b, 2] * stride[1]
+                image = x[n, g * inner : (g + 1) * inner]
+                _window(image, zero_x, kernel, dilation, top - padding[0], left - padding[1], rows[b])
+            sum_products(rows[:count], weights[first : first + per_group], sums, span)
+            for o in range(per_group):
+                c = first + o
+                q, s, offset = multiplier[c], shift[c], bias[c]
+                for b in range(count):
+                    code = saturate(requantize(sums[b, o] + offset, q, s, rounding), zero_y, low, high)
+                    out[places[b, 0], c, places[b, 1], places[b, 2]] = code
+
+
+@jit
+def _window(image, zero_x, kernel, dilation, top, left, row):  # type: ignore[no-untyped-def]
+    """row = x - z_x under the window whose corner is (top, left); 0 outside of the image [C,H,W]."""
+    at = 0
+    for c in range(image.shape[0]):
+        for i in range(kernel[0]):
+            y = top + i * dilation[0]
+            if y < 0 or y >= image.shape[1]:
+                for j in range(kernel[1]):
+                    row[at + j] = 0
+            else:
+                _line(image[c, y], zero_x, dilation[1], left, row[at : at + kernel[1]])
+            at += kernel[1]
+
+
+@jit
+def _line(line, zero_x, dilation, left, row):  # type: ignore[no-untyped-def]
+    for j in range(row.size):
+        x = left + j * dilation
+        row[j] = line[x] - zero_x if 0 <= x < line.size else 0
+
+
+@jit
+def _convolve_taps(  # type: ignore[no-untyped-def]
+    x, weights, bias, multiplier, shift, zero_x, span,
+    kernel, stride, dilation, padding, groups, rounding, zero_y, low, high, out,
+):
+    """One row of positions of one output at a time: every tap is added along the row, in int64."""
+    images, outputs, height, width = out.shape
+    per_group, inner = outputs // groups, x.shape[1] // groups
+    sums = np.empty(width, np.int64)
+    for n, o in np.ndindex(images, outputs):
+        for y in range(height):
+            sums[:] = bias[o]
+            for t in range(weights.shape[1]):
+                c, i, j = t // (kernel[0] * kernel[1]), t // kernel[1] % kernel[0], t % kernel[1]
+                row = y * stride[0] - padding[0] + i * dilation[0]
+                if 0 <= row < x.shape[2]:
+                    line = x[n, o // per_group * inner + c, row]
+                    _add_tap(line, zero_x, weights[o, t], j * dilation[1] - padding[1], stride[1], sums)
+            codes = out[n, o, y]
+            for z in range(width):
+                code = requantize(sums[z], multiplier[o], shift[o], rounding)
+                codes[z] = saturate(code, zero_y, low, high)
+
+
+@jit
+def _add_tap(line, zero_x, weight, offset, stride, sums):  # type: ignore[no-untyped-def]
+    """sums[z] += weight * (line[z*stride + offset] - z_x) wherever the line has that position."""
+    first = max(0, (stride - 1 - offset) // stride)
+    stop = max(first, min(sums.size, (line.size - 1 - offset) // stride + 1))
+    w, chosen = np.int64(weight), sums[first:stop]
+    if stride == 1:
+        # Slices from 0 tell the compiler that no index is negative, so that it vectorises.
+        part = line[first + offset : stop + offset]
+        for z in range(chosen.size):
+            chosen[z] += w * (np.int64(part[z]) - zero_x)
+    else:
+        for z in range(chosen.size):
+            chosen[z] += w * (np.int64(line[(first + z) * stride + offset]) - zero_x)
+
+
+def work(signature: Signature) -> Work:
+    """One product per tap and input channel of a group for every result, and one requantisation."""
+    outputs = math.prod(signature.outputs[0].shape)  # type: ignore[arg-type]
+    depth = math.prod(signature.input(1).shape[1:])  # type: ignore[arg-type]
+    return Work(macs=outputs * depth, elementwise=outputs)
+
+
+for _name, _rank in (("conv1d", 1), ("conv2d", 2)):
+    register(
+        Op(
+            _name, ("x", "weight", "bias?"), layer_forms(),
+            partial(infer, _name, _rank), real, prepare_layer(_name), reference, fast, work,
+            "y[o] = saturate(requantize(bias[o] + Σ_ck weight[o,c,k]*(x - z_x), multiplier[o], shift[o]) + z_y)",
+            weights={1: 0}, reals=(2,),
+        )
+    )

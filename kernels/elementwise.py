@@ -1,0 +1,348 @@
+"""Arithmetic between values of equal or broadcast shape, code by code.
+
+With z the zero_points, s the scales, R the requantisation of `fixedpoint` and sat its saturation,
+
+    add, sub   i8, i8 -> i8, as TFLite has it, S = 2 max(s_a, s_b):
+                   u = R((a - z_a) << 20, s_a / S),  v = R((b - z_b) << 20, s_b / S)
+                   y = sat8(R(u ± v, S / (2^20 s_y)) + z_y)
+               i8, i16, i32 in any other pair -> i8 or i16, at the scale of the result:
+                   y = sat(sat16(R(a - z_a, s_a / s_y)) ± sat16(R(b - z_b, s_b / s_y)) + z_y)
+               i32, i32 -> i32 where s_a = s_b = s_y, exact in 64 bits:
+                   y = sat32((a - z_a) ± (b - z_b) + z_y)
+    mul        y = sat(R((a - z_a)(b - z_b), s_a s_b / s_y) + z_y), product in 32 bits
+    square     y = (q - z)^2 in i32 with scale s^2 and zero_point 0, exact
+    relu       y = max(q, z)
+
+The constants are multiplier and shift of each R, in the order written. Narrow operands leave room
+above them, so their rescales may shift left further than an i32's (`fixedpoint.largest_left_shift`):
+i8 + i16 at the scale of an i16 result needs about 8.
+
+Errors against the reals, in units of the result and with rounding `single`: i8 add 0.5 + 2^-10;
+the other adds 1.0 (1/2 per operand); mul 0.5 + 2^-16; square and relu none.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnaq.errors import GraphError, LoweringError
+from nnaq.ir.dims import Dim, Shape, show
+from nnaq.ir.numerics import Numerics
+from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, as_is, register
+from nnaq.ir.types import Quant, TensorType, bounds, storage
+from nnaq.jit import jit
+from nnaq.kernels.boundary import elementwise_work, largest_distance, multiplier_constants, same_shape
+from nnaq.kernels.fixedpoint import (
+    CODES,
+    quantize_multipliers,
+    requantize,
+    requantize_reference,
+    saturate,
+    saturate_reference,
+)
+
+INPUT_SHIFT = 20  # headroom of the i8 sum, as in TFLite
+LOW_16, HIGH_16 = -(2**15), 2**15 - 1
+
+
+def broadcast_shape(a: Sequence[Dim], b: Sequence[Dim], who: str) -> Shape:
+    """The common shape of two operands, by NumPy's rules; a symbolic axis equals itself only."""
+    rank = max(len(a), len(b))
+    left, right = ((1,) * (rank - len(dims)) + tuple(dims) for dims in (a, b))
+    if any(m != n and 1 not in (m, n) for m, n in zip(left, right, strict=True)):
+        raise GraphError(f"{who} needs shapes that broadcast, found {show(a)} and {show(b)}")
+    return tuple(n if m == 1 else m for m, n in zip(left, right, strict=True))
+
+
+def infer_binary(who: str) -> Callable[..., tuple[Shape, ...]]:
+    """Shape inference of an operator whose first two operands broadcast."""
+
+    def infer(inputs: tuple[TensorType | None, ...], attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
+        a, b = inputs[:2]
+        assert a is not None
+        assert b is not None
+        return (broadcast_shape(a.shape, b.shape, who),)
+
+    return infer
+
+
+def rescale_constants(ratio: float, bound: int, rounding: str, prefix: str = "") -> tuple[Constant, ...]:
+    """multiplier and shift of `ratio` for values of at most `bound` in size."""
+    return multiplier_constants(*quantize_multipliers(np.array(ratio), rounding, bound), prefix)
+
+
+# --- add and sub
+
+
+def is_tflite_sum(signature: Signature) -> bool:
+    """Whether operands and result are all i8: the form with headroom and a common scale."""
+    kinds = (signature.input(0), signature.input(1), signature.outputs[0])
+    return all(kind.dtype == "i8" for kind in kinds)
+
+
+def prepare_sum(
+    signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
+) -> Prepared:
+    """The rescales of both operands and, between i8 codes, of their sum; none for i32 results."""
+    a, b, y = signature.input(0), signature.input(1), signature.outputs[0]
+    rounding = numerics.rounding
+    if y.dtype == "i32":
+        if not a.scale == b.scale == y.scale:
+            scales = f"{a.scale!r}, {b.scale!r} -> {y.scale!r}"
+            raise LoweringError(
+                f"a sum into i32 needs one scale throughout, found {scales}; rescale before it"
+            )
+        return Prepared((0, 1), {})
+    common = 2.0 * max(a.scale, b.scale) if is_tflite_sum(signature) else y.scale
+    operands: list[int | Constant] = [0, 1]
+    for prefix, kind in (("a_", a), ("b_", b)):
+        bound = 2**31 if is_tflite_sum(signature) else largest_distance(kind)
+        operands += rescale_constants(kind.scale / common, bound, rounding, prefix)
+    if is_tflite_sum(signature):
+        operands += rescale_constants(common / (2.0**INPUT_SHIFT * y.scale), 2**31, rounding)
+    return Prepared(tuple(operands), {"rounding": rounding})
+
+
+def follow_sum(signature: Signature) -> tuple[TensorType, ...] | None:
+    """i32 operands of one scale make an i32 result of that scale: nothing is rounded."""
+    a, b, y = signature.input(0), signature.input(1), signature.outputs[0]
+    if a.dtype == b.dtype == "i32" and a.scale == b.scale:
+        return (TensorType("i32", y.shape, Quant((a.scale,))),)
+    return None
+
+
+def sum_reference(sign: int) -> Callable[..., Arrays]:
+    """The reference of add (sign 1) or sub (sign -1)."""
+
+    def reference(signature: Signature, a: np.ndarray, b: np.ndarray, *rescales: np.ndarray) -> Arrays:
+        code = _sum_of_codes(signature, sign, [int(c) for c in rescales])
+        return (_pairwise(signature, a, b, code),)
+
+    return reference
+
+
+def _pairwise(
+    signature: Signature, a: np.ndarray, b: np.ndarray, code: Callable[[int, int], int]
+) -> np.ndarray:
+    """Apply `code` to every pair of centred codes and saturate what it makes."""
+    y = signature.outputs[0]
+    low, high = bounds(y.dtype)
+    zero_a, zero_b = signature.input(0).zero_point, signature.input(1).zero_point
+    pairs = np.broadcast(a, b)
+    codes = [
+        saturate_reference(code(int(p) - zero_a, int(q) - zero_b), y.zero_point, low, high) for p, q in pairs
+    ]
+    return np.array(codes, storage(y.dtype)).reshape(pairs.shape)
+
+
+def _sum_of_codes(signature: Signature, sign: int, constants: list[int]) -> Callable[[int, int], int]:
+    if not constants:
+        return lambda a, b: a + sign * b
+    rounding = str(signature.attrs["rounding"])
+    a_multiplier, a_shift, b_multiplier, b_shift, *last = constants
+    headroom = INPUT_SHIFT if last else 0
+
+    def code(a: int, b: int) -> int:
+        u = requantize_reference(a << headroom, a_multiplier, a_shift, rounding)
+        v = requantize_reference(b << headroom, b_multiplier, b_shift, rounding)
+        if last:
+            return requantize_reference(u + sign * v, last[0], last[1], rounding)
+        return min(max(u, LOW_16), HIGH_16) + sign * min(max(v, LOW_16), HIGH_16)
+
+    return code
+
+
+def sum_fast(sign: int) -> Callable[..., Arrays]:
+    """The fast kernel of add (sign 1) or sub (sign -1)."""
+
+    def fast(signature: Signature, a: np.ndarray, b: np.ndarray, *rescales: np.ndarray) -> Arrays:
+        if not rescales:
+            return (_run(signature, a, b, _exact_sum_loop, sign),)
+        loop: Callable[..., None] = _tflite_sum_loop if len(rescales) == 6 else _sum_loop
+        code = CODES[str(signature.attrs["rounding"])]
+        return (_run(signature, a, b, loop, sign, *(int(c) for c in rescales), code),)
+
+    return fast
+
+
+def _run(
+    signature: Signature, a: np.ndarray, b: np.ndarray, loop: Callable[..., None], *constants: int
+) -> np.ndarray:
+    """Run a compiled loop over the flat, broadcast operands."""
+    y = signature.outputs[0]
+    out = np.empty(np.broadcast_shapes(a.shape, b.shape), storage(y.dtype))
+    flat = (np.ascontiguousarray(np.broadcast_to(x, out.shape)).reshape(-1) for x in (a, b))
+    zeros = (signature.input(0).zero_point, signature.input(1).zero_point, y.zero_point)
+    loop(*flat, out.reshape(-1), *zeros, *bounds(y.dtype), *constants)
+    return out
+
+
+@jit
+def _exact_sum_loop(a, b, out, zero_a, zero_b, zero_y, low, high, sign):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        total = (np.int64(a[i]) - zero_a) + sign * (np.int64(b[i]) - zero_b)
+        out[i] = saturate(total, zero_y, low, high)
+
+
+@jit
+def _tflite_sum_loop(  # type: ignore[no-untyped-def]
+    a, b, out, zero_a, zero_b, zero_y, low, high, sign, q_a, s_a, q_b, s_b, q, s, rounding
+):
+    for i in range(out.size):
+        u = requantize((np.int64(a[i]) - zero_a) << INPUT_SHIFT, q_a, s_a, rounding)
+        v = requantize((np.int64(b[i]) - zero_b) << INPUT_SHIFT, q_b, s_b, rounding)
+        out[i] = saturate(requantize(u + sign * v, q, s, rounding), zero_y, low, high)
+
+
+@jit
+def _sum_loop(  # type: ignore[no-untyped-def]
+    a, b, out, zero_a, zero_b, zero_y, low, high, sign, q_a, s_a, q_b, s_b, rounding
+):
+    for i in range(out.size):
+        u = requantize(np.int64(a[i]) - zero_a, q_a, s_a, rounding)
+        v = requantize(np.int64(b[i]) - zero_b, q_b, s_b, rounding)
+        total = min(max(u, LOW_16), HIGH_16) + sign * min(max(v, LOW_16), HIGH_16)
+        out[i] = saturate(total, zero_y, low, high)
+
+
+# --- mul
+
+
+def prepare_mul(
+    signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
+) -> Prepared:
+    """multiplier and shift of s_a s_b / s_y."""
+    a, b, y = signature.input(0), signature.input(1), signature.outputs[0]
+    bound = largest_distance(a) * largest_distance(b)
+    rescale = rescale_constants(a.scale * b.scale / y.scale, bound, numerics.rounding)
+    return Prepared((0, 1, *rescale), {"rounding": numerics.rounding})
+
+
+def mul_reference(
+    signature: Signature, a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
+) -> Arrays:
+    q, s, rounding = int(multiplier), int(shift), str(signature.attrs["rounding"])
+    return (_pairwise(signature, a, b, lambda m, n: requantize_reference(m * n, q, s, rounding)),)
+
+
+def mul_fast(
+    signature: Signature, a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
+) -> Arrays:
+    code = CODES[str(signature.attrs["rounding"])]
+    return (_run(signature, a, b, _mul_loop, int(multiplier), int(shift), code),)
+
+
+@jit
+def _mul_loop(a, b, out, zero_a, zero_b, zero_y, low, high, q, s, rounding):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        product = (np.int64(a[i]) - zero_a) * (np.int64(b[i]) - zero_b)
+        out[i] = saturate(requantize(product, q, s, rounding), zero_y, low, high)
+
+
+# --- square and relu
+
+
+def follow_square(signature: Signature) -> tuple[TensorType, ...]:
+    """i32 with the squared scale and zero_point 0."""
+    quant = Quant((signature.input(0).scale ** 2,))
+    return (TensorType("i32", signature.outputs[0].shape, quant),)
+
+
+def square_reference(signature: Signature, x: np.ndarray) -> Arrays:
+    zero_point = signature.input(0).zero_point
+    codes = [(int(q) - zero_point) ** 2 for q in x.ravel()]
+    return (np.array(codes, np.int32).reshape(x.shape),)
+
+
+def square_fast(signature: Signature, x: np.ndarray) -> Arrays:
+    centred = x.astype(np.int32) - signature.input(0).zero_point
+    return (np.asarray(centred * centred),)
+
+
+def relu_reference(signature: Signature, x: np.ndarray) -> Arrays:
+    codes = [max(int(q), signature.input(0).zero_point) for q in x.ravel()]
+    return (np.array(codes, x.dtype).reshape(x.shape),)
+
+
+def relu_fast(signature: Signature, x: np.ndarray) -> Arrays:
+    return (np.asarray(np.maximum(x, x.dtype.type(signature.input(0).zero_point))),)
+
+
+# --- registration
+
+PAIRS = tuple((a, b) for a in ("i8", "i16", "i32") for b in ("i8", "i16", "i32"))
+SUM_FORMS = (
+    "i8 i8 i32 i8 i32 i8 i32 i8 -> i8",
+    *(f"{a} {b} i32 i8 i32 i8 -> {y}" for a, b in PAIRS for y in ("i8", "i16") if {a, b, y} != {"i8"}),
+    "i32 i32 -> i32",
+)
+MUL_FORMS = tuple(f"{a} {b} i32 i8 -> {y}" for a, b in PAIRS if "i32" not in (a, b) for y in ("i8", "i16"))
+
+
+def sum_op(name: str, sign: int, real: Callable[..., tuple[Any, ...]], doc: str) -> Op:
+    """Register add or sub."""
+    return register(
+        Op(
+            name,
+            ("a", "b"),
+            SUM_FORMS,
+            infer_binary(name),
+            real,
+            prepare_sum,
+            sum_reference(sign),
+            sum_fast(sign),
+            elementwise_work,
+            doc,
+            follow=follow_sum,
+        )
+    )
+
+
+add = sum_op("add", 1, lambda xp, attrs, a, b: (a + b,), "y = a + b, each operand rescaled")
+sub = sum_op("sub", -1, lambda xp, attrs, a, b: (a - b,), "y = a - b, each operand rescaled")
+register(
+    Op(
+        "mul",
+        ("a", "b"),
+        MUL_FORMS,
+        infer_binary("mul"),
+        lambda xp, attrs, a, b: (a * b,),
+        prepare_mul,
+        mul_reference,
+        mul_fast,
+        elementwise_work,
+        "y = saturate(requantize((a - z_a)(b - z_b), multiplier, shift) + z_y)",
+    )
+)
+register(
+    Op(
+        "square",
+        ("x",),
+        ("i8 -> i32", "i16 -> i32"),
+        same_shape,
+        lambda xp, attrs, x: (x * x,),
+        as_is,
+        square_reference,
+        square_fast,
+        elementwise_work,
+        "y = (q - z)^2, exact, scale s^2",
+        follow=follow_square,
+        demands={0: "i16"},
+    )
+)
+register(
+    Op(
+        "relu",
+        ("x",),
+        ("i8 -> i8", "i16 -> i16", "i32 -> i32"),
+        same_shape,
+        lambda xp, attrs, x: (xp.clip(x, 0.0, None),),
+        as_is,
+        relu_reference,
+        relu_fast,
+        elementwise_work,
+        "y = max(q, zero_point)",
+        moves=True,
+    )
+)

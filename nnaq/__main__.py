@@ -1,0 +1,5 @@
+"""`python -m nnaq` is the command line."""
+
+from nnaq.cli import main
+
+main()

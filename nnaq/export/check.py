@@ -1,0 +1,57 @@
+"""Does the lowered file say what the simulator computes? The file is executed and compared, bit for bit."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from nnaq.export.onnx import SUFFIX
+from nnaq.interpret import Interpreter, chunks
+from nnaq.ir.graph import Graph
+
+CHUNK = 64  # frames at a time: bodies compute in int64 and gather their windows, about 2 MB a frame
+
+
+class Comparison(NamedTuple):
+    """Values compared, and how many of them differ."""
+
+    values: int
+    mismatches: int
+
+
+def file_equals_simulator(
+    model: onnx.ModelProto, graph: Graph, inputs: Mapping[str, np.ndarray], chunk: int = CHUNK
+) -> Comparison:
+    """Run the lowered file by onnx.reference and the graph by the fast kernels on the same inputs.
+
+    Outputs of every chunk and the states after it are compared; states are fed back in both.
+    """
+    values = mismatches = 0
+    for file, simulator in zip(
+        _file(model, graph, inputs, chunk), _simulator(graph, inputs, chunk), strict=True
+    ):
+        for name, expected in simulator.items():
+            values += expected.size
+            mismatches += int((file[name] != expected).sum()) if file[name].size else 0
+    return Comparison(values, mismatches)
+
+
+def _simulator(graph: Graph, inputs: Mapping[str, np.ndarray], chunk: int) -> Iterator[dict[str, np.ndarray]]:
+    interpreter = Interpreter(graph)
+    for piece in chunks(graph, inputs, chunk):
+        result = interpreter.step(piece)
+        yield result.outputs | {s.output: result.states[s.name] for s in graph.states}
+
+
+def _file(
+    model: onnx.ModelProto, graph: Graph, inputs: Mapping[str, np.ndarray], chunk: int
+) -> Iterator[dict[str, np.ndarray]]:
+    session = ReferenceEvaluator(model)
+    states = {s.input: graph.constants[s.initial] for s in graph.states}
+    for piece in chunks(graph, inputs, chunk):
+        made = session.run(None, {**piece, **states})
+        results = {n.removesuffix(SUFFIX): a for n, a in zip(session.output_names, made, strict=True)}
+        states = {s.input: results[s.output] for s in graph.states}
+        yield results

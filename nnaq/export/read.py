@@ -1,0 +1,75 @@
+"""Reading a lowered model back: the graph from its text, the arrays from the initializers."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto, numpy_helper
+
+import nnaq.kernels  # noqa: F401  (fills the operator table)
+from nnaq.errors import ArtifactError, NnaqError
+from nnaq.export.onnx import export_model
+from nnaq.export.palette import unpack
+from nnaq.ir.graph import Graph
+from nnaq.ir.text import parse_graph
+from nnaq.ir.types import storage
+from nnaq.ir.verify import verify
+
+
+def read_lowered(path: Path) -> Graph:
+    """The graph of a file that `save` wrote.
+
+    Raises ArtifactError if the file is not ONNX, was not written by nnaq, keeps arrays outside
+    itself, was written by another version, or no longer says what nnaq wrote.
+    """
+    model = _parse(path)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    if "nnaq.graph" not in properties:
+        raise ArtifactError(f"{path} is not a lowered nnaq model; run `nnaq lower {path}` first")
+    if properties.get("nnaq.version") != version("nnaq"):
+        found, own = properties.get("nnaq.version", "an unknown version"), version("nnaq")
+        raise ArtifactError(f"{path} was lowered by nnaq {found}, this is {own}; lower the model again")
+    try:
+        graph = verify(parse_graph(properties["nnaq.graph"], _constants(path, model)))
+        unchanged = export_model(graph)
+    except (NnaqError, ValueError, TypeError, LookupError, AssertionError) as error:
+        raise ArtifactError(f"{path} was changed after nnaq wrote it: {error}") from error
+    if _bytes(model) != _bytes(unchanged):
+        raise ArtifactError(f"{path} was changed after nnaq wrote it; lower the model again")
+    return graph
+
+
+def is_lowered(path: Path) -> bool:
+    """Whether a file calls itself a lowered nnaq model; `read_lowered` then says if it still is one."""
+    return any(entry.key == "nnaq.graph" for entry in _parse(path).metadata_props)
+
+
+def _bytes(model: onnx.ModelProto) -> bytes:
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _parse(path: Path) -> onnx.ModelProto:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        return onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise ArtifactError(f"{path} is not an ONNX file") from error
+
+
+def _constants(path: Path, model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Arrays by constant name, palettes unpacked, in the storage of their types."""
+    found: dict[str, np.ndarray] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+            raise ArtifactError(f"{path} keeps {tensor.name!r} outside the file, which nnaq never reads")
+        array = numpy_helper.to_array(tensor)
+        found[tensor.name] = array.astype(storage("i4")) if tensor.data_type == TensorProto.INT4 else array
+    for name in [name.removesuffix(":table") for name in found if name.endswith(":table")]:
+        found[name] = unpack(found.pop(f"{name}:indices"), found.pop(f"{name}:table"))
+    return found

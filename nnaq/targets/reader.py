@@ -1,0 +1,208 @@
+"""Reading a target file: TOML through pydantic into the frozen `Target`, all mistakes at once.
+
+Every field's description completes the sentence "write …" of its error message.
+"""
+
+import tomllib
+from difflib import get_close_matches
+from fractions import Fraction
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+import nnaq.kernels  # noqa: F401  (fills the operator table)
+from nnaq.errors import TargetError
+from nnaq.ir.numerics import Numerics
+from nnaq.ir.op import table
+from nnaq.targets.target import Array, Dataflow, Host, Memory, Target
+from nnaq.targets.toml_lines import Key, key_lines, line_of
+
+Mistake = tuple[Key, str]  # where, and what was found and what to write
+Count = Annotated[int, Field(ge=1)]
+Waiting = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Width = Literal["i8", "i16", "i32", "i48", "bool", "index"]
+Operand = Literal["i4", "i8", "i16", "i32"]
+Rounding = Literal["single", "double", "half_up_shift", "pot_shift", "floor", "truncate"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class _Array(_Table):
+    rows: Count = Field(description="a whole number of rows, at least 1")
+    columns: Count = Field(description="a whole number of columns, at least 1")
+    dataflow: Dataflow = Field(description='"output_stationary" or "weight_stationary"')
+    double_buffered: bool = Field(description="true if one fold fills while the last one runs, else false")
+    cycles_per_mac: dict[Operand, Count] = Field(
+        description="a table of dtypes (i4, i8, i16, i32) and whole cycles, such as { i8 = 1, i16 = 2 }"
+    )
+
+
+class _Bandwidth(_Table):
+    """A rate per cycle or per second: one of the two, which `_rate_mistakes` sees to."""
+
+    bytes_per_cycle: Rate | None = Field(default=None, description="bytes per cycle, above 0")
+    bytes_per_second: Rate | None = Field(default=None, description="bytes per second, above 0")
+
+    def per_cycle(self, clock_hz: int) -> Fraction:
+        if self.bytes_per_cycle is not None:
+            return Fraction(self.bytes_per_cycle)
+        assert self.bytes_per_second is not None
+        return Fraction(self.bytes_per_second) / clock_hz
+
+
+class _Sram(_Bandwidth):
+    bytes: Count = Field(description="a whole number of bytes, at least 1")
+
+
+class _Host(_Bandwidth):
+    operations_per_second: Rate = Field(description="operations per second, above 0")
+    sync_cycles: Waiting = Field(description="a whole number of cycles of the accelerator, at least 0")
+
+
+class _Numerics(_Table):
+    rounding: Rounding = Field(
+        default="single",
+        description='"single", "double", "half_up_shift", "pot_shift", "floor" or "truncate" '
+        "(half_even and double_m16 are for imported models, no machine's default)",
+    )
+    input_rounding: Literal["half_even", "half_away"] = Field(
+        default="half_even", description='"half_even" or "half_away"'
+    )
+
+
+class _Ops(_Table):
+    widths: tuple[Width, ...] = Field(
+        min_length=1, strict=False, description='a list of activation dtypes, such as ["i8", "i16", "i32"]'
+    )
+    exclude: tuple[str, ...] = Field(
+        default=(), strict=False, description='a list of operators, such as ["exp"]'
+    )
+
+    @field_validator("exclude")
+    @classmethod
+    def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in table():
+                close = get_close_matches(name, table(), n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(table())}"
+                raise PydanticCustomError("op", "no operator '{name}'{hint}", {"name": name, "hint": hint})
+        return names
+
+
+class _Target(_Table):
+    name: str = Field(min_length=1, description="the target's name as text")
+    description: str = Field(description="one line of text on what the machine is")
+    source: str = Field(description="a text that says where the figures come from")
+    clock_hz: Count = Field(description="a whole number of cycles per second, such as 500_000_000")
+    vector_lanes: Count = Field(description="a whole number of elements per cycle, at least 1")
+    lut_lanes: Count = Field(description="a whole number of look-ups per cycle, at least 1")
+    array: _Array = Field(description="a table [array]")
+    sram: _Sram = Field(description="a table [sram]")
+    dram: _Bandwidth = Field(description="a table [dram]")
+    host: _Host = Field(description="a table [host]")
+    numerics: _Numerics = Field(default=_Numerics(), description="a table [numerics]")
+    ops: _Ops = Field(description="a table [ops]")
+
+
+def read_target(text: str, who: str) -> Target:
+    """The target a TOML text describes; `who` names the file in messages.
+
+    Raises TargetError with one line per mistake: line, key, what was found, what to write.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TargetError(f"target file {who} is not TOML: {error}") from None
+    mistakes = _rate_mistakes(values)
+    try:
+        read = _Target.model_validate(values)
+    except ValidationError as error:
+        mistakes += [(_path(detail), _sentence(detail)) for detail in error.errors(include_url=False)]
+    if mistakes:
+        raise TargetError(_report(mistakes, text, who))
+    return _frozen(read)
+
+
+def _frozen(read: _Target) -> Target:
+    array, clock = read.array, read.clock_hz
+    passes = tuple((str(dtype), cycles) for dtype, cycles in array.cycles_per_mac.items())
+    return Target(
+        name=read.name,
+        description=read.description,
+        source=read.source,
+        clock_hz=clock,
+        array=Array(array.rows, array.columns, array.dataflow, array.double_buffered, passes),
+        vector_lanes=read.vector_lanes,
+        lut_lanes=read.lut_lanes,
+        sram=Memory(read.sram.per_cycle(clock), read.sram.bytes),
+        dram=Memory(read.dram.per_cycle(clock)),
+        host=Host(
+            Fraction(read.host.operations_per_second) / clock,
+            read.host.per_cycle(clock),
+            read.host.sync_cycles,
+        ),
+        numerics=Numerics(read.numerics.rounding, read.numerics.input_rounding),
+        widths=read.ops.widths,
+        exclude=read.ops.exclude,
+    )
+
+
+def _rate_mistakes(values: dict[str, Any]) -> list[Mistake]:
+    """Tables that give their bandwidth twice or not at all."""
+    mistakes: list[Mistake] = []
+    for name in ("sram", "dram", "host"):
+        rates = values.get(name)
+        if not isinstance(rates, dict):
+            continue  # the whole table is missing or misspelt: pydantic's to tell
+        given = [key for key in ("bytes_per_cycle", "bytes_per_second") if key in rates]
+        if len(given) != 1:
+            found = "both" if given else "neither"
+            mistakes.append(((name,), f"found {found}; write either bytes_per_cycle or bytes_per_second"))
+    return mistakes
+
+
+def _report(mistakes: list[Mistake], text: str, who: str) -> str:
+    lines = key_lines(text)
+    numbered = sorted((line_of(lines, path), ".".join(path), sentence) for path, sentence in mistakes)
+    count = f"{len(mistakes)} mistake" + "s" * (len(mistakes) > 1)
+    rows = (f"  line {line}, {path}: {sentence}" for line, path, sentence in dict.fromkeys(numbered))
+    return f"target file {who} has {count}:\n" + "\n".join(rows)
+
+
+def _path(detail: ErrorDetails) -> Key:
+    """The key at fault; list positions and pydantic's own marks are left off."""
+    return tuple(part for part in detail["loc"] if isinstance(part, str) and part != "[key]")
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    path = _path(detail)
+    if detail["type"] == "op":
+        return detail["msg"]
+    if detail["type"] == "extra_forbidden":
+        names = list(_fields(path[:-1]))
+        close = get_close_matches(path[-1], names, n=1)
+        return "no such key; " + (f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}")
+    found = "it is missing" if detail["type"] == "missing" else f"found {detail['input']!r}"
+    return f"{found}; write {_wanted(path)}"
+
+
+def _fields(path: Key) -> dict[str, Any]:
+    """The fields of the table at `path`."""
+    model: type[BaseModel] = _Target
+    for part in path:
+        inner = model.model_fields[part].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return {}
+        model = inner
+    return dict(model.model_fields)
+
+
+def _wanted(path: Key) -> str:
+    """What belongs at `path`: its description, or that of the nearest key around it."""
+    while path[-1] not in _fields(path[:-1]):
+        path = path[:-1]
+    return str(_fields(path[:-1])[path[-1]].description)

@@ -1,0 +1,1 @@
+"""Recordings, framing and metrics: what a model is calibrated on and judged by."""

@@ -1,0 +1,217 @@
+"""fully_connected and matmul: fast equals reference, and both stay within the bound of the reals."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import (
+    activations,
+    assert_fast_is_reference,
+    codes,
+    integer_node,
+    layer_scales,
+    quantised,
+    roundings,
+    zero_points,
+)
+
+from nnaq.errors import GraphError, LoweringError
+from nnaq.ir.op import Work, lookup
+from nnaq.ir.types import Quant, TensorType, bounds
+from nnaq.kernels.accumulate import accumulator_bound
+
+dtypes = st.sampled_from(("i8", "i16"))
+sizes = st.integers(0, 5)
+
+
+@st.composite
+def layers(draw, rounding=None):
+    """A prepared fully_connected node and its arrays."""
+    rounding = rounding or draw(roundings)
+    x_dtype, y_dtype = draw(dtypes), draw(dtypes)
+    depth, outputs = draw(st.integers(1, 40)), draw(st.integers(1, 9))
+    scale_x, scales, scale_y = draw(layer_scales(rounding, draw(st.sampled_from((None, outputs)))))
+    x = quantised(x_dtype, (draw(sizes), draw(st.integers(1, 3)), depth), scale_x, draw(zero_points(x_dtype)))
+    weight_quant = Quant(scales, 0, 0) if len(scales) > 1 else Quant(scales[:1], draw(st.sampled_from((0, 0, 5))))
+    weight = TensorType(draw(st.sampled_from(("i8", "i4"))), (outputs, depth), weight_quant)
+    bias = draw(st.integers(-3000, 3000)) * scale_x * scales[0] * draw(codes(quantised("i8", (outputs,)))) / 128.0
+    operands = [(x, draw(codes(x))), (weight, draw(codes(weight)))]
+    operands.append(draw(st.sampled_from((None, (TensorType("f32", (outputs,)), bias)))))
+    output = quantised(y_dtype, (), scale_y, draw(zero_points(y_dtype)))
+    return integer_node("fully_connected", operands, output, {"activation": draw(activations)}, rounding)
+
+
+@given(layers())
+def test_fully_connected_fast_is_reference(layer):
+    assert_fast_is_reference(*layer)
+
+
+@pytest.mark.parametrize(("x_dtype", "width"), [("i8", 31), ("i16", 47)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_proof_is_sharp_and_the_worst_input_runs(x_dtype, width, sign):
+    # The bias fills the accumulator up to one below its bound; one step more is refused.
+    x = quantised(x_dtype, (1, 66309), 1.0, -128 if x_dtype == "i8" else 0)
+    weight, output = quantised("i8", (1, 66309)), quantised("i16", (), 2.0 ** (width - 15))
+    worst = np.full(x.shape, 127 if x_dtype == "i8" else -32768, x_dtype.replace("i", "int"))
+    weights = np.full(weight.shape, 127 * sign * (1 if x_dtype == "i8" else -1), np.int8)
+    left = 2**width - 1 - accumulator_bound(weights, x, np.zeros(1))
+    kind = TensorType("f32", (1,))
+    layer = integer_node("fully_connected", [(x, worst), (weight, weights), (kind, np.array([sign * left]))], output)
+    assert_fast_is_reference(*layer)
+    real = int(layer[2][2][0]) + int(weights[0].astype(int) @ (worst[0].astype(int) - x.zero_point))
+    assert real == sign * (2**width - 1)
+    beyond = (kind, np.array([sign * (left + 1)]))
+    with pytest.raises(LoweringError, match=f"can reach {2**width}, .* less than 2\\^{width}"):
+        integer_node("fully_connected", [(x, worst), (weight, weights), beyond], output)
+
+
+def test_sums_beyond_32_bits_pass_through_stretches_of_products():
+    x, weight = quantised("i16", (2, 1100)), quantised("i8", (5, 1100))
+    output = quantised("i16", (), 2.0**18)
+    operands = [(x, np.full(x.shape, -32768, np.int16)), (weight, np.full(weight.shape, -128, np.int8)), None]
+    y = assert_fast_is_reference(*integer_node("fully_connected", operands, output))
+    assert (y == (1100 * 2**22 + 2**17) >> 18).all()
+
+
+@given(layers("single"))
+def test_integers_stay_within_the_stated_bound_of_the_reals(layer):
+    op, signature, (x, weight, bias, *_) = layer
+    (y,) = op.fast(*layer[1:2], *layer[2])
+    kind_x, kind_w, kind_y = signature.input(0), signature.input(1), signature.outputs[0]
+    # Whole numbers in float64 are exact, so the real kernel gives the accumulator itself.
+    (acc,) = op.real(np, {}, x.astype(float) - kind_x.zero_point, weight.astype(float) - kind_w.zero_point, bias)
+    steps = acc * kind_x.scale * kind_w.quant.scales(2)[:, 0] / kind_y.scale
+    assert_within_bound(y, steps, signature)
+
+
+def assert_within_bound(y, steps, signature):
+    """|y - z - clamp(steps)| <= 1/2 + 2^-31 |steps|; a float64 quotient adds three roundings of its own."""
+    kind = signature.outputs[0]
+    low, high = bounds(kind.dtype)
+    low = kind.zero_point if signature.attrs.get("activation") == "relu" else low
+    limited = np.clip(steps, low - kind.zero_point, high - kind.zero_point)
+    assert (np.abs(y.astype(int) - kind.zero_point - limited) <= 0.5 + np.abs(steps) * (2.0**-31 + 2.0**-50)).all()
+
+
+@st.composite
+def products(draw):
+    """A prepared matmul node and its arrays."""
+    rounding, dtype, y_dtype = draw(roundings), draw(dtypes), draw(dtypes)
+    scale_a, scales_b, scale_y = draw(layer_scales(rounding, None))
+    m, k, n = draw(sizes), draw(st.integers(1, 40)), draw(sizes)
+    batch_a, batch_b = draw(st.sampled_from((((), ()), ((2,), (2,)), ((3, 1), (2,)), ((), (2, 1)), ((0,), (1,)))))
+    a = quantised(dtype, (*batch_a, m, k), scale_a, draw(zero_points(dtype)))
+    b = quantised(dtype, (*batch_b, k, n), scales_b[0], draw(zero_points(dtype)))
+    output = quantised(y_dtype, (), scale_y, draw(zero_points(y_dtype)))
+    return integer_node("matmul", [(a, draw(codes(a))), (b, draw(codes(b)))], output, {}, rounding, (0, 1))
+
+
+@given(products())
+def test_matmul_fast_is_reference(product):
+    assert_fast_is_reference(*product)
+
+
+@given(products().filter(lambda product: product[1].attrs["rounding"] == "single"))
+def test_matmul_stays_within_the_stated_bound(product):
+    op, signature, (a, b, *_) = product
+    (y,) = op.fast(signature, a, b, *product[2][2:])
+    kind_a, kind_b = signature.input(0), signature.input(1)
+    (acc,) = op.real(np, {}, a.astype(float) - kind_a.zero_point, b.astype(float) - kind_b.zero_point)
+    assert_within_bound(y, acc * kind_a.scale * kind_b.scale / signature.outputs[0].scale, signature)
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("i8", 33025), ("i16", 2**17 - 1)])
+def test_matmul_proves_its_depth(dtype, most):
+    zero = -128 if dtype == "i8" else 0
+    a, b = quantised(dtype, (1, most), 1.0, zero), quantised(dtype, (most, 1), 1.0, zero)
+    output = quantised("i16", (), 2.0**32)
+    worst = 127 if dtype == "i8" else -32768
+    operands = [(kind, np.full(kind.shape, worst, dtype.replace("i", "int"))) for kind in (a, b)]
+    assert_fast_is_reference(*integer_node("matmul", operands, output, computed=(0, 1)))
+    longer = [(a.with_shape((1, most + 1)), operands[0][1]), (b.with_shape((most + 1, 1)), operands[1][1])]
+    with pytest.raises(LoweringError, match="matmul: the accumulator can reach"):
+        integer_node("matmul", longer, output, computed=(0, 1))
+
+
+def test_matmul_refuses_a_depth_nobody_knows():
+    a, b = quantised("i8", (1, "T")), quantised("i8", ("T", 4))
+    with pytest.raises(LoweringError, match="sums over T products"):
+        integer_node("matmul", [(a, np.zeros(0)), (b, np.zeros(0))], quantised("i8", ()), computed=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({0: quantised("i32", (1, 2))}, "must be i8 or i16, found i32"),
+        ({0: quantised("i16", (1, 2), 1.0, 3)}, "i16 activations are symmetric, found zero_point 3"),
+        ({1: TensorType("i8", (2, 2), Quant((1.0, 2.0), 0, 1))}, "along axis 0, found axis 1"),
+    ],
+)
+def test_types_without_an_integer_form_are_refused(changes, words):
+    types = {0: quantised("i8", (1, 2)), 1: quantised("i8", (2, 2))} | changes
+    with pytest.raises(LoweringError, match=words):
+        integer_node("fully_connected", [(types[i], np.zeros((2, 2))) for i in (0, 1)], quantised("i8", (), 64.0))
+
+
+@pytest.mark.parametrize("bias", [2.0**31, -(2.0**31) - 1, np.nan, np.inf])
+def test_a_bias_that_does_not_fit_is_refused(bias):
+    pair = (TensorType("f32", (1,)), np.array([bias]))
+    layer = [(quantised("i8", (1, 1)), np.zeros((1, 1))), (quantised("i8", (1, 1)), np.ones((1, 1))), pair]
+    with pytest.raises(LoweringError, match="fully_connected: the bias .* of channel 0 .* does not fit i32"):
+        integer_node("fully_connected", layer, quantised("i8", ()))
+
+
+def test_a_computed_weight_is_refused():
+    layer = [(quantised("i8", (1, 1)), np.zeros((1, 1))), (quantised("i8", (1, 1)), np.ones((1, 1)))]
+    with pytest.raises(LoweringError, match="needs a constant weight"):
+        integer_node("fully_connected", layer, quantised("i8", ()), computed=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "attrs", "expected"),
+    [
+        ("fully_connected", [("T", "B", 4), (3, 4)], {}, ("T", "B", 3)),
+        ("fully_connected", [(4,), (3, 4), (3,)], {"activation": "relu"}, (3,)),
+        ("matmul", [("B", 1, "T", 4), (2, 4, "T")], {}, ("B", 2, "T", "T")),
+        ("matmul", [("T", 4), ("B", 4, 5)], {}, ("B", "T", 5)),
+    ],
+)
+def test_shapes_may_be_symbolic(name, shapes, attrs, expected):
+    assert lookup(name).infer(tuple(TensorType("f32", shape) for shape in shapes), attrs) == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "attrs", "words"),
+    [
+        ("fully_connected", [(1, 5), (3, 4)], {}, r"x \[1,5\] does not fit weight \[3,4\]"),
+        ("fully_connected", [(1, 4), (3, 4), (4,)], {}, r"bias \[4\] does not fit weight \[3,4\]"),
+        ("fully_connected", [(1, 4), (3, 4)], {"activation": "gelu"}, "no activation 'gelu'"),
+        ("matmul", [(1, 5), (4, 5)], {}, r"a \[1,5\] does not fit b \[4,5\]"),
+        ("matmul", [("T", 1, 5), (2, 5, 5)], {}, "leading dimensions T and 2 do not broadcast"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(name, shapes, attrs, words):
+    with pytest.raises(GraphError, match=words):
+        lookup(name).infer(tuple(TensorType("f32", shape) for shape in shapes), attrs)
+
+
+def test_work_counts_products_and_results():
+    kinds = tuple(quantised("i8", shape) for shape in ((2, 3, 5), (7, 5), (2, 5, 7)))
+    op, signature, _ = integer_node("fully_connected", [(k, np.ones(k.shape)) for k in kinds[:2]], kinds[0])
+    assert op.work(signature) == Work(macs=2 * 3 * 7 * 5, elementwise=2 * 3 * 7)
+    signature = replace(signature, inputs=(kinds[0], kinds[2]))
+    assert lookup("matmul").work(signature) == Work(macs=2 * 3 * 7 * 5, elementwise=2 * 3 * 7)
+
+
+def test_real_kernels_agree_with_torch_and_have_its_gradient():
+    torch = pytest.importorskip("torch")
+    generator = torch.Generator().manual_seed(0)
+    x, w, b = (torch.randint(-9, 9, s, generator=generator).double() for s in ((2, 3, 5), (4, 5), (4,)))
+    op = lookup("fully_connected")
+    (ours,) = op.real(torch, {"activation": "relu"}, x, w, b)
+    assert torch.equal(ours, torch.relu(torch.nn.functional.linear(x, w, b)))
+    np.testing.assert_array_equal(op.real(np, {"activation": "relu"}, *(v.numpy() for v in (x, w, b)))[0], ours)
+    leaves = [v.requires_grad_() for v in (x, w, b)]
+    assert torch.autograd.gradcheck(lambda *v: op.real(torch, {}, *v), leaves)

@@ -1,0 +1,171 @@
+"""The cycle model: equal to published closed forms in both limits, and never slower with more machine."""
+
+from dataclasses import replace
+from fractions import Fraction
+from math import ceil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from simulate.lowered import layer, recurrent
+
+from nnaq.ir.types import Palette
+from nnaq.simulate import array_cycles, bind_shapes, op_cost, simulate
+from nnaq.targets import Gemm, Memory, load_target
+
+EDGE8 = load_target("edge8")
+SIZES = st.integers(1, 700)
+ARRAYS = st.sampled_from([(8, 16), (32, 32), (4, 1), (16, 64), (1, 1)])
+DATAFLOWS = ("output_stationary", "weight_stationary")
+
+
+@given(SIZES, SIZES, SIZES, ARRAYS)
+def test_nothing_hidden_is_scale_sim(m, n, k, array):
+    """SCALE-Sim counts the index of the last cycle, hence its -1."""
+    rows, columns = array
+    gemm = Gemm(m, n, k)
+    stationary_sums = ceil(m / rows) * ceil(n / columns) * (rows + columns + k - 2) - 1
+    stationary_weights = ceil(k / rows) * ceil(n / columns) * (2 * rows + columns + m - 2) - 1
+    assert array_cycles(gemm, rows, columns, "output_stationary", "per_fold") - 1 == stationary_sums
+    assert array_cycles(gemm, rows, columns, "weight_stationary", "per_fold") - 1 == stationary_weights
+
+
+@pytest.mark.parametrize(
+    ("size", "output_stationary", "weight_stationary"),
+    [((128, 512, 512), 36735, 56831), ((1, 512, 512), 9183, 24319)],
+)
+def test_cycles_scale_sim_prints(size, output_stationary, weight_stationary):
+    gemm = Gemm(*size)
+    assert array_cycles(gemm, 32, 32, "output_stationary", "per_fold") - 1 == output_stationary
+    assert array_cycles(gemm, 32, 32, "weight_stationary", "per_fold") - 1 == weight_stationary
+
+
+@given(SIZES, SIZES, SIZES, ARRAYS)
+def test_everything_hidden_is_the_ideal_array(m, n, k, array):
+    rows, columns = array
+    ideal = ceil(k / rows) * ceil(n / columns) * m
+    assert array_cycles(Gemm(m, n, k), rows, columns, "weight_stationary", "hidden") == ideal
+
+
+@given(SIZES, SIZES, SIZES, ARRAYS, st.sampled_from(DATAFLOWS))
+def test_double_buffering_pays_one_fill_between_the_two_limits(m, n, k, array, dataflow):
+    hidden, once, per_fold = (
+        array_cycles(Gemm(m, n, k), *array, dataflow, fills) for fills in ("hidden", "once", "per_fold")
+    )
+    assert once == hidden + sum(array) - 2
+    assert hidden * array[0] * array[1] >= m * n * k
+    assert once <= per_fold
+
+
+@pytest.mark.parametrize(
+    ("gemm", "vela"),
+    [(Gemm(128, 512, 512), 272832), (Gemm(32 * 32, 64, 576), 305316)],
+    ids=["dense", "conv3x3"],
+)
+def test_an_8_by_16_array_is_within_one_percent_of_vela(gemm, vela):
+    """Ethos-U55-128 in Vela 5.2.0; sums longer than 256 terms."""
+    cycles = array_cycles(gemm, 8, 16, "output_stationary", "per_fold")
+    assert abs(cycles - vela) * 100 <= vela
+
+
+def test_a_wide_operand_passes_twice():
+    narrow = array_cycles(Gemm(10, 32, 64), 32, 32, "weight_stationary", "once")
+    wide = array_cycles(Gemm(10, 32, 64), 32, 32, "weight_stationary", "once", passes=2)
+    assert (narrow, wide) == (20 + 62, 40 + 62)
+    assert EDGE8.array.passes("i16", "i8") == 2
+    assert EDGE8.array.passes("i16", "i16") == 4
+
+
+def test_repeats_that_wait_pay_a_fill_each():
+    free, waiting = Gemm(1, 32, 32, repeats=5), Gemm(1, 32, 32, repeats=5, waits=True)
+    assert array_cycles(free, 32, 32, "weight_stationary") == 5 + 62
+    assert array_cycles(waiting, 32, 32, "weight_stationary") == 5 * (1 + 62)
+
+
+def cost(graph, target=EDGE8, pinned=(), **binding):
+    step = bind_shapes(graph, binding)
+    return op_cost(step, step.nodes[0], target, pinned)
+
+
+def test_a_layer_that_streams_its_weights_is_bound_by_dram():
+    found = cost(layer(inputs=512, outputs=512))
+    constants = 512 * 512 + 512 * (4 + 4 + 1)  # weights; bias, multipliers and shifts
+    assert found.dram_bytes == constants
+    assert found.sram_bytes == 512 + 512
+    assert (found.bound, found.cycles) == ("dram", ceil(constants / 4))
+    assert found.macs == 512 * 512
+
+
+def test_a_layer_with_pinned_weights_is_bound_by_sram():
+    graph = layer(inputs=512, outputs=512)
+    found = cost(graph, pinned=frozenset(graph.constants))
+    assert found.dram_bytes == found.dram_cycles == 0
+    assert found.sram_bytes == 512 * 512 + 512 * 9 + 1024
+    assert (found.bound, found.cycles) == ("sram", ceil(found.sram_bytes / 64))
+
+
+def test_a_layer_over_many_frames_is_bound_by_the_array():
+    graph = layer(inputs=512, outputs=512)
+    found = cost(graph, T=1000)
+    assert (found.bound, found.cycles) == ("compute", 16 * 16 * 1000 + 62)
+    assert cost(layer(inputs=512, outputs=512, x="i16"), T=1000).cycles == 2 * 16 * 16 * 1000 + 62
+
+
+def test_slow_lanes_bind_a_layer():
+    found = cost(layer(), replace(EDGE8, vector_lanes=1), T=1000)
+    assert (found.bound, found.cycles) == ("vector", 96 * 1000)
+
+
+def test_a_palette_shrinks_the_stream_and_nothing_else():
+    plain = layer()
+    kind = replace(plain.types["weight"], palette=Palette(4, tuple(range(16))))
+    before, after = cost(plain), cost(replace(plain, types={**plain.types, "weight": kind}))
+    assert before.dram_bytes - after.dram_bytes == 96 * 64 - (96 * 64 // 2 + 16)
+    assert replace(before, cycles=0, dram_bytes=0, dram_cycles=0) == replace(
+        after, cycles=0, dram_bytes=0, dram_cycles=0
+    )
+
+
+def test_an_lstm_waits_for_itself():
+    """Per frame: one input product for all, then recurrent product, lanes and tables in turn."""
+    step = bind_shapes(recurrent(features=40, units=64), {"T": 3})
+    found = op_cost(step, step.node("lstm"), EDGE8, frozenset(step.constants))
+    inputs, recurrence = 2 * 8 * 3 + 62, 3 * (2 * 8 * 1 + 62)
+    assert found.array_cycles == inputs + recurrence
+    assert found.table_cycles == ceil(5 * 3 * 64 / 8)
+    assert found.compute_cycles == found.array_cycles + found.vector_cycles + found.table_cycles
+    assert found.macs == 3 * 4 * 64 * (40 + 64)
+
+
+LANES, RATES = st.integers(1, 64), st.fractions(Fraction(1, 8), 64)
+
+
+@given(
+    LANES, LANES, RATES, st.integers(0, 64), RATES, st.sampled_from([layer, recurrent]), st.integers(1, 40)
+)
+def test_more_machine_is_never_slower(vector, lut, rate, more_lanes, more_rate, make, time):
+    graph = make()
+    base = replace(
+        EDGE8,
+        vector_lanes=vector,
+        lut_lanes=lut,
+        sram=replace(EDGE8.sram, bytes_per_cycle=rate),
+        dram=Memory(rate),
+    )
+    more = [
+        replace(base, vector_lanes=vector + more_lanes),
+        replace(base, lut_lanes=lut + more_lanes),
+        replace(base, sram=replace(base.sram, bytes_per_cycle=rate + more_rate)),
+        replace(base, dram=Memory(rate + more_rate)),
+        replace(
+            base, host=replace(base.host, operations_per_cycle=base.host.operations_per_cycle + more_rate)
+        ),
+        replace(base, host=replace(base.host, bytes_per_cycle=base.host.bytes_per_cycle + more_rate)),
+    ]
+    slow = simulate(graph, base, {"T": time}, "none")
+    for machine in more:
+        fast = simulate(graph, machine, {"T": time}, "none")
+        assert all(f.cycles <= s.cycles for f, s in zip(fast.costs, slow.costs, strict=True))
+    pinned = simulate(graph, replace(base, sram=EDGE8.sram), {"T": time}, "all")
+    streamed = simulate(graph, replace(base, sram=EDGE8.sram), {"T": time}, "none")
+    assert all(p.dram_bytes <= s.dram_bytes for p, s in zip(pinned.costs, streamed.costs, strict=True))

@@ -1,0 +1,116 @@
+"""A target file's mistakes: all at once, each with its line, key, finding and remedy."""
+
+from fractions import Fraction
+from importlib.resources import files
+
+import pytest
+
+from nnaq.errors import TargetError
+from nnaq.targets.reader import read_target
+from nnaq.targets.toml_lines import key_lines, line_of
+
+EDGE8 = files("nnaq.targets").joinpath("edge8.toml").read_text()
+
+BAD = """\
+name = 3
+description = "wrong in every line"
+source = "here"
+clock_hz = 5e8
+vector_lane = 32
+lut_lanes = 0
+
+[array]
+rows = "32"
+columns = true
+dataflow = "outputs"
+double_buffered = 1
+cycles_per_mac = { i8 = 0, i7 = 2 }
+
+[sram]
+bytes_per_cycle = 64
+bytes_per_second = 64
+
+[host]
+operations_per_second = -1
+bytes_per_second = inf
+sync_cycles = 500
+
+[numerics]
+rounding = "half_even"
+
+[ops]
+widths = ["i8", "f32"]
+exclude = ["expp"]
+"""
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(TargetError) as found:
+        read_target(text, "own.toml")
+    return str(found.value)
+
+
+def test_every_mistake_is_told_in_the_order_of_the_lines():
+    head, *lines = complaint(BAD).splitlines()
+    assert head == "target file own.toml has 19 mistakes:"
+    assert [line.strip().split(": ")[0] for line in lines] == [
+        "line 1, dram",
+        "line 1, name",
+        "line 1, vector_lanes",
+        "line 4, clock_hz",
+        "line 5, vector_lane",
+        "line 6, lut_lanes",
+        "line 9, array.rows",
+        "line 10, array.columns",
+        "line 11, array.dataflow",
+        "line 12, array.double_buffered",
+        "line 13, array.cycles_per_mac.i7",
+        "line 13, array.cycles_per_mac.i8",
+        "line 15, sram",
+        "line 15, sram.bytes",
+        "line 20, host.operations_per_second",
+        "line 21, host.bytes_per_second",
+        "line 25, numerics.rounding",
+        "line 28, ops.widths",
+        "line 29, ops.exclude",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("rows = 32", 'rows = "32"', "array.rows: found '32'; write a whole number of rows, at least 1"),
+        ("rows = 32", "row = 32", "array.row: no such key; did you mean 'rows'?"),
+        ("sync_cycles = 500", "", "line 23, host.sync_cycles: it is missing; write a whole number of cycles"),
+        ("bytes_per_cycle = 64", "", "sram: found neither; write either bytes_per_cycle or bytes_per_second"),
+        ('"single"', '"double_m16"', 'numerics.rounding: found \'double_m16\'; write "single", "double"'),
+        (
+            "exclude = []",
+            'exclude = ["sigmoit"]',
+            "ops.exclude: no operator 'sigmoit'; did you mean 'sigmoid'?",
+        ),
+        ("[dram]", "[dramm]", "line 20, dramm: no such key; did you mean 'dram'?"),
+        ("rows = 32", "rows = = 32", "own.toml is not TOML"),
+    ],
+)
+def test_one_mistake(right, wrong, words):
+    assert EDGE8.count(right) >= 1
+    assert words in complaint(EDGE8.replace(right, wrong, 1))
+
+
+def test_a_rate_per_second_is_exact():
+    text = EDGE8.replace("bytes_per_second = 2_000_000_000", "bytes_per_second = 1_000_000_001")
+    assert read_target(text, "own.toml").dram.bytes_per_cycle == Fraction(1_000_000_001, 500_000_000)
+    assert read_target(text, "own.toml").dram.cycles(2_000_000_002) == 1_000_000_000
+
+
+def test_numerics_default_to_the_contract_s():
+    text = EDGE8[: EDGE8.index("[numerics]")] + EDGE8[EDGE8.index("[ops]") :]
+    assert read_target(text, "own.toml").numerics == read_target(EDGE8, "own.toml").numerics
+
+
+def test_lines_of_keys():
+    lines = key_lines('top = 1\n# [comment]\n[ a . "b c" ]\nx.y = { z = 1 } # note\n[[list]]\nk = "[not]"\n')
+    assert lines == {("top",): 1, ("a", "b c"): 3, ("a", "b c", "x", "y"): 4, ("list",): 5, ("list", "k"): 6}
+    assert line_of(lines, ("a", "b c", "x", "y", "z")) == 4
+    assert line_of(lines, ("nowhere",)) == 1
