@@ -69,7 +69,9 @@ def quantize_attrs(kind: TensorType, rounding: str = "half_even") -> dict[str, A
 def round_real(xp: Any, x: Any, rounding: Attr) -> Any:
     """Round reals to whole numbers under a tie rule, against an array namespace."""
     if rounding == "half_away":
-        return xp.sign(x) * xp.floor(xp.abs(x) + 0.5)
+        # abs(x) + 0.5 would round in float32: the last float below a half must become 0.
+        whole = xp.trunc(x)
+        return whole + xp.sign(x) * (xp.abs(x - whole) >= 0.5)
     return xp.round(x)
 
 

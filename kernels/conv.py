@@ -266,7 +266,7 @@ def _convolve_taps(  # type: ignore[no-untyped-def]
     x, weights, bias, multiplier, shift, zero_x, span,
     kernel, stride, dilation, padding, groups, rounding, zero_y, low, high, out,
 ):
-    """One row of positions of one output at a time: every tap is added along the row, in int64."""
+    """One row of positions of one output at a time: every tap is added along the row, in int64 (no `span`)."""
     images, outputs, height, width = out.shape
     per_group, inner = outputs // groups, x.shape[1] // groups
     sums = np.empty(width, np.int64)

@@ -33,7 +33,6 @@ from nnaq.kernels.accumulate import (
     centred_rows,
     channel_multipliers,
     check_layer,
-    largest_distance,
     layer_forms,
     output_range,
     outputs_reference,
@@ -43,7 +42,7 @@ from nnaq.kernels.accumulate import (
     rows_reference,
     span_of,
 )
-from nnaq.kernels.boundary import multiplier_constants
+from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.fixedpoint import CODES
 
 Types = tuple[TensorType | None, ...]
@@ -153,8 +152,9 @@ def prepare_matmul(
     accumulator(b)
     if not isinstance(depth, int):
         raise LoweringError(f"matmul: sums over {depth} products, but a bound on the sum needs a whole number")
-    prove_wrap_free("matmul", depth * largest_distance(a) * largest_distance(b), dtype)
-    multiplier, shift = channel_multipliers(a.scale, np.array(b.scale), y.scale, numerics.rounding)
+    bound = depth * largest_distance(a) * largest_distance(b)
+    prove_wrap_free("matmul", bound, dtype)
+    multiplier, shift = channel_multipliers(a.scale, np.array(b.scale), y.scale, numerics.rounding, bound)
     return Prepared((0, 1, *multiplier_constants(multiplier, shift)), {**signature.attrs, "rounding": numerics.rounding})
 
 

@@ -136,8 +136,13 @@ def choose_dtypes(
 
 
 def worst_value(crossing: Crossing, recordings: Sequence[Inputs]) -> LayerError | None:
-    """The i8 value to which its own layer added the most error, None where no i8 value has any."""
-    kinds = value_types(crossing)
+    """The i8 value to which its own layer added the most error, None where no i8 value has any.
+
+    Values whose range and dtype were chosen beforehand stay as they are.
+    """
+    kinds, fixed = value_types(crossing), crossing.options.exact
     errors = layer_errors(crossing.real, crossing.integer, recordings)
-    candidates = [e for e in errors if kinds[e.value].dtype == "i8" and e.added_db is not None]
+    candidates = [
+        e for e in errors if kinds[e.value].dtype == "i8" and e.added_db is not None and e.value not in fixed
+    ]
     return min(candidates, key=lambda e: e.added_db or 0.0, default=None)

@@ -1,8 +1,9 @@
 """A lowered graph as one ONNX file that any runtime can execute, bit for bit.
 
 Every integer node is a node of domain `ai.nnaq` whose body is a function in standard operators;
-nodes of one operator whose bodies differ (zero points, widths, shapes) call `NAME`, `NAME__2`, …. Ports keep their names; a state is an input and an output of the file, and its initial
-value an initializer. An output that no node makes is copied to `NAME:out`. Metadata:
+nodes of one operator whose bodies differ (zero points, widths, shapes) call `NAME`, `NAME__2`, ….
+Ports keep their names; a state is an input and an output of the file, and its initial value an
+initializer. An output that no node makes is copied to `NAME:out`. Metadata:
 
     nnaq.graph    the graph's text, exact
     nnaq.version  who wrote it

@@ -6,7 +6,6 @@ listed at once.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -17,17 +16,16 @@ import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import FrontendError
 from nnaq.frontends import ports
 from nnaq.frontends.onnx_handlers import HANDLERS
-from nnaq.frontends.onnx_importer import Unsupported, Walk, problem
+from nnaq.frontends.onnx_importer import Walk, problem
 from nnaq.frontends.onnx_model import graphs, normalise, read
 from nnaq.frontends.onnx_simplify import simplify
-from nnaq.frontends.ports import Imported, ImportOptions, Names, Problem
+from nnaq.frontends.ports import Imported, ImportOptions, Names, Problem, Unsupported
 from nnaq.ir.build import Builder
 from nnaq.ir.dims import Dim, Shape
 from nnaq.ir.order import without_dead_code
 from nnaq.ir.types import TensorType
 from nnaq.ir.verify import verify
 
-_SHOWN = 3  # nodes named per operator in an error; `check` lists all of them
 _HINTS = {
     "If": "pin the input its condition depends on, or fix the shapes of the inputs",
     "Loop": "export the model without Python loops over time",
@@ -47,7 +45,7 @@ def load_model(model: onnx.ModelProto, name: str, options: ImportOptions | None 
     options = options or ImportOptions()
     walk, notes = _walk(model, name, options)
     if walk.problems:
-        raise FrontendError(_refusal(name, walk.problems))
+        raise ports.refusal(name, walk.problems)
     return _finish(walk, options, notes)
 
 
@@ -111,19 +109,6 @@ def _unknown(node: onnx.NodeProto) -> Problem:
     close = get_close_matches(node.op_type, HANDLERS, n=1, cutoff=0.75)
     hint = _HINTS.get(node.op_type, f"the nearest is {close[0]}" if close else "")
     return problem(node, f"this operator {domain}is not supported", hint)
-
-
-def _refusal(name: str, problems: list[Problem]) -> str:
-    """One sentence per kind of complaint, each with the nodes it concerns."""
-    kinds: dict[Problem, list[str]] = {}
-    for found in problems:
-        kinds.setdefault(replace(found, node=""), []).append(found.node)
-    lines = []
-    for kind, nodes in kinds.items():
-        more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
-        hint = f" ({kind.hint})" if kind.hint else ""
-        lines.append(f"{kind.op} at {', '.join(map(repr, nodes[:_SHOWN]))}{more}: {kind.reason}{hint}")
-    return f"model {name!r} has {len(problems)} nodes that cannot be imported: {'; '.join(lines)}"
 
 
 def _finish(walk: Walk, options: ImportOptions, notes: list[str]) -> Imported:

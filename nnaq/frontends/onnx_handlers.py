@@ -10,7 +10,8 @@ import numpy as np
 from onnx import numpy_helper
 
 from nnaq.frontends import onnx_layers, onnx_sizes
-from nnaq.frontends.onnx_importer import Call, Handler, Unsupported, reshape_to
+from nnaq.frontends.onnx_importer import Call, Handler
+from nnaq.frontends.ports import Unsupported, reshape_to
 from nnaq.ir.dims import Dim, Shape
 from nnaq.kernels.movement import TO_THE_END
 

@@ -8,27 +8,17 @@ that one run lists all that is missing.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from nnaq.errors import FrontendError, GraphError
-from nnaq.frontends.ports import Names, Problem, symbol
+from nnaq.frontends.ports import Names, Problem, Unsupported, symbol
 from nnaq.ir.build import Builder
 from nnaq.ir.dims import Dim, Shape
 from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
-
-
-class Unsupported(Exception):
-    """Why a node cannot be imported, and what may help."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.hint = hint
-
 
 Handler = Callable[["Call"], None]
 Refusal = Callable[[onnx.NodeProto], Problem]
@@ -256,16 +246,3 @@ def _with_output(node: onnx.NodeProto, output: str) -> onnx.NodeProto:
     copy.CopyFrom(node)
     copy.output[0] = output
     return copy
-
-
-def reshape_to(shape: Shape, target: Shape) -> dict[str, Any]:
-    """Attributes of a reshape from `shape` to `target`, of which open axes may be copied or be the rest."""
-    sizes = []
-    for axis, dim in enumerate(target):
-        if isinstance(dim, int):
-            sizes.append(dim)
-        else:
-            sizes.append(0 if axis < len(shape) and shape[axis] == dim else -1)
-    if sizes.count(-1) > 1:
-        raise Unsupported("it moves two open axes at once", "give one of them a size with the input shapes")
-    return {"shape": tuple(sizes)}

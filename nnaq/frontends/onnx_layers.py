@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnaq.frontends.onnx_importer import Call, Unsupported, reshape_to
+from nnaq.frontends.onnx_importer import Call
+from nnaq.frontends.ports import Unsupported, reshape_to
 from nnaq.ir.dims import Dim, Shape
 from nnaq.ir.op import Attr
 

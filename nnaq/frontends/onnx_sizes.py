@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from onnx import numpy_helper
 
-from nnaq.frontends.onnx_importer import Call, Handler, Unsupported
+from nnaq.frontends.onnx_importer import Call, Handler
 from nnaq.frontends.onnx_simplify import LARGEST
+from nnaq.frontends.ports import Unsupported
 from nnaq.ir.dims import Dim, product, quotient
 
 Sizes = tuple[Dim, ...]

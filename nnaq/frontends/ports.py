@@ -5,16 +5,18 @@ Pure functions over names, shapes and types; both front-ends use them.
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
 from nnaq.errors import FrontendError
 from nnaq.ir.dims import Dim, Shape, symbols
 from nnaq.ir.graph import Graph
+from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
 
 TIME = "T"
+_SHOWN = 3  # nodes named per operator in an error; `check` lists all of them
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,47 @@ class Problem:
         return f"{self.op} {self.node!r}: {self.reason}" + (f" ({self.hint})" if self.hint else "")
 
 
+class Unsupported(Exception):
+    """Why a node cannot be imported, and what may help."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
+
 @dataclass(frozen=True)
 class Imported:
     """A graph, and one line for everything the import decided by itself."""
 
     graph: Graph
     notes: tuple[str, ...]
+
+
+def refusal(name: str, problems: Sequence[Problem]) -> FrontendError:
+    """One sentence per kind of complaint about model `name`, each with the nodes it concerns."""
+    kinds: dict[Problem, list[str]] = {}
+    for found in problems:
+        kinds.setdefault(replace(found, node=""), []).append(found.node)
+    lines = []
+    for kind, nodes in kinds.items():
+        more = f" and {len(nodes) - _SHOWN} more" if len(nodes) > _SHOWN else ""
+        hint = f" ({kind.hint})" if kind.hint else ""
+        lines.append(f"{kind.op} at {', '.join(map(repr, nodes[:_SHOWN]))}{more}: {kind.reason}{hint}")
+    said = "; ".join(lines)
+    return FrontendError(f"model {name!r} has {len(problems)} nodes that cannot be imported: {said}")
+
+
+def reshape_to(shape: Shape, target: Shape) -> dict[str, Attr]:
+    """Attributes of a reshape from `shape` to `target`, of which open axes may be copied or be the rest."""
+    sizes = []
+    for axis, dim in enumerate(target):
+        if isinstance(dim, int):
+            sizes.append(dim)
+        else:
+            sizes.append(0 if axis < len(shape) and shape[axis] == dim else -1)
+    if sizes.count(-1) > 1:
+        raise Unsupported("it moves two open axes at once", "give one of them a size with the input shapes")
+    return {"shape": tuple(sizes)}
 
 
 def clean(name: str) -> str:

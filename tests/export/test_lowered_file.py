@@ -86,15 +86,17 @@ def test_the_file_says_what_it_is(written):
     assert sources["dequantize"] == {"source": "model.out"}
 
 
-def test_equal_bodies_are_one_function_and_others_are_numbered():
+def test_equal_bodies_are_one_function_and_others_are_numbered(tmp_path):
     build = Builder("three")
     x = build.input("x", parse_type(X))
     for text in ("i8[]<0.1, 5>", "i8[]<0.2, 5>", "i8[]<0.1, 6>"):
         for name in integer_node(build, "rescale", [x], [text]):
             build.output(name)
-    model = export_model(build.build())
+    graph = build.build()
+    model = export_model(graph)
     assert [f.name for f in model.functions] == ["rescale", "rescale__2"]
     assert [node.op_type for node in model.graph.node] == ["rescale", "rescale", "rescale__2"]
+    runtimes_agree([(graph, random_inputs(graph, 0), None)], tmp_path)
 
 
 def test_every_integer_operator_has_a_body():

@@ -95,6 +95,13 @@ def test_scales_without_a_code_are_refused(scale, rounding, words):
         quantize_multiplier(scale, rounding)
 
 
+@pytest.mark.parametrize(("bound", "most"), [(2**31, 1), (2**30, 1), (2**26, 4), (2**10, 14), (2**47, 14)])
+def test_left_shifts_need_proved_room(bound, most):
+    assert quantize_multiplier(2.0 ** (most - 1), "single", bound) == (2**30, most)
+    with pytest.raises(LoweringError, match=f"at most {most} is exact for values up to {bound}"):
+        quantize_multiplier(2.0**most, "single", bound)
+
+
 def test_arrays_of_multipliers_keep_their_shape():
     multiplier, shift = quantize_multipliers(np.array([[0.5, 0.25]]), "single")
     assert multiplier.dtype == np.int32

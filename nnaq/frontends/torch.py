@@ -1,0 +1,253 @@
+"""torch modules as graphs.
+
+torch.export with recurrent layers kept whole -> functional form, only a few composites taken apart
+-> one handler per node -> states and time axes -> verify. Everything that cannot be imported is
+listed at once, with its place in the module.
+
+The default decompositions are never used: they unroll recurrent layers over time.
+"""
+
+import inspect
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind
+
+import nnaq.kernels  # noqa: F401  (fills the operator table)
+from nnaq.errors import FrontendError
+from nnaq.frontends import ports
+from nnaq.frontends.ports import Imported, ImportOptions, Names
+from nnaq.frontends.torch_handlers import HANDLERS, HINTS
+from nnaq.frontends.torch_importer import Walk, declare, shapes_of
+from nnaq.frontends.torch_leaves import recurrent_leaves
+from nnaq.ir.build import Builder
+from nnaq.ir.dims import Shape
+from nnaq.ir.order import without_dead_code
+from nnaq.ir.types import TensorType
+from nnaq.ir.verify import verify
+
+Examples = Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
+_TAKEN_APART = (torch.ops.aten.silu.default, torch.ops.aten.glu.default, torch.ops.aten.stack.default)
+_STORED = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+
+
+def load(
+    module: nn.Module,
+    example_inputs: Examples,
+    options: ImportOptions | None = None,
+    outputs: Sequence[str] = (),
+) -> Imported:
+    """The graph of a module in evaluation mode; its own mode is restored afterwards.
+
+    example_inputs: tensors in the order of `forward`, or by its argument names; inputs of the graph
+    have those names. An axis is open where `options.time` says so or `options.shapes` has a name
+    there; its example must be 2 or longer. outputs: names of the results in order; without them
+    `output`, or `output`, `output_1`, … . A buffer that forward changes becomes a state.
+
+    Raises FrontendError: torch cannot export the module, or all operators that cannot be imported.
+    """
+    options = options or ImportOptions()
+    if options.pins:
+        raise FrontendError("a torch module takes no pins; bind the value in a module around it")
+    given = _by_name(module, example_inputs)
+    program = _exported(module, given, options)
+    walk = _declared(module, program, given, options)
+    results = _results(walk, program, outputs)
+    walk.run(list(program.graph.nodes), HANDLERS, HINTS)
+    if walk.problems:
+        raise ports.refusal(type(module).__name__, walk.problems)
+    return _finished(walk, program, given, results, options)
+
+
+def _by_name(module: nn.Module, examples: Examples) -> dict[str, torch.Tensor]:
+    names = list(inspect.signature(module.forward).parameters)
+    if not isinstance(examples, Mapping):
+        if len(examples) > len(names):
+            raise FrontendError(f"forward takes {', '.join(names)}; found {len(examples)} example inputs")
+        examples = dict(zip(names, examples, strict=False))
+    ports.must_know("input", examples, names)
+    for name, example in examples.items():
+        if not isinstance(example, torch.Tensor) or not example.is_floating_point():
+            raise FrontendError(
+                f"example input {name!r} is {type(example).__name__}, expected a float tensor"
+            )
+    return dict(examples)
+
+
+def _exported(
+    module: nn.Module, given: Mapping[str, torch.Tensor], options: ImportOptions
+) -> torch.export.ExportedProgram:
+    open_axes = {name: _open_axes(name, example, options) for name, example in given.items()}
+    auto = torch.export.Dim.DYNAMIC
+    dynamic = {name: {axis: auto for axis in axes} for name, axes in open_axes.items()}
+    training = module.training
+    table = torch.export.default_decompositions()
+    try:
+        with recurrent_leaves(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about its own insides
+            program = torch.export.export(module.eval(), (), dict(given), dynamic_shapes=dynamic)
+            return program.run_decompositions({op: table[op] for op in _TAKEN_APART})
+    except Exception as error:  # torch raises whatever the module's own code does
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FrontendError(f"torch.export cannot read {type(module).__name__}: {reason}") from error
+    finally:
+        module.train(training)
+
+
+def _open_axes(name: str, example: torch.Tensor, options: ImportOptions) -> dict[int, str]:
+    """Open axes of an input with their names."""
+    ports.must_have_axes(
+        {k: a for k, a in (*options.time.items(), *options.batch.items()) if k == name},
+        {name: tuple(example.shape)},
+    )
+    shape = options.shapes.get(name, tuple(example.shape))
+    if len(shape) != example.dim():
+        raise FrontendError(f"input {name!r} has {example.dim()} axes, but its given shape is {list(shape)}")
+    axes = {axis: ports.symbol(dim) for axis, dim in enumerate(shape) if isinstance(dim, str)}
+    if name in options.time:
+        axes.setdefault(options.time[name], ports.TIME)
+    for axis, dim in enumerate(example.shape):
+        fixed = shape[axis]
+        if isinstance(fixed, int) and fixed != dim:
+            raise FrontendError(
+                f"input {name!r} has {dim} entries on axis {axis}, its given shape says {fixed}"
+            )
+        if axis in axes and dim < 2:
+            raise FrontendError(
+                f"the example of input {name!r} has {dim} entries on its open axis {axis}; give 2 or more"
+            )
+    return axes
+
+
+def _inputs(program: torch.export.ExportedProgram) -> dict[str, tuple[fx.Node, InputSpec]]:
+    nodes = (node for node in program.graph.nodes if node.op == "placeholder")
+    pairs = zip(nodes, program.graph_signature.input_specs, strict=True)
+    return {node.name: (node, spec) for node, spec in pairs}
+
+
+def _declared(
+    module: nn.Module,
+    program: torch.export.ExportedProgram,
+    given: Mapping[str, torch.Tensor],
+    options: ImportOptions,
+) -> Walk:
+    """A walk that knows the inputs, the states in buffers and the parameters."""
+    ports.must_know("port with a shape", options.shapes, given)
+    walk = Walk(Builder(ports.clean(type(module).__name__)), Names(), {}, {})
+    changed = set(program.graph_signature.buffers_to_mutate.values())
+    for name, (node, spec) in _inputs(program).items():
+        if spec.kind == InputKind.USER_INPUT:
+            axes = _open_axes(name, given[name], options)
+            shape: Shape = tuple(axes.get(axis, size) for axis, size in enumerate(given[name].shape))
+            _must_stay_open(name, node, axes)
+            declare(walk, node, name, shape)
+        elif spec.target in changed:
+            declare(walk, node, str(spec.target), tuple(_stored(program, spec).shape))
+        elif spec.kind in _STORED:
+            walk.arrays[name] = (str(spec.target), _stored(program, spec))
+    return walk
+
+
+def _must_stay_open(name: str, node: fx.Node, axes: Mapping[int, str]) -> None:
+    for axis in axes:
+        size = shapes_of(node)[0][axis]
+        if isinstance(size, int):
+            raise FrontendError(
+                f"the module fixes axis {axis} of input {name!r} to {size}; give it a whole size"
+            )
+
+
+def _stored(program: torch.export.ExportedProgram, spec: InputSpec) -> np.ndarray:
+    held: Any = program.state_dict.get(str(spec.target), program.constants.get(str(spec.target)))
+    if not isinstance(held, torch.Tensor):
+        raise FrontendError(f"{spec.target!r} of the module holds {type(held).__name__}, expected a tensor")
+    array = held.detach().cpu()
+    array = array.float() if array.is_floating_point() else array
+    found: np.ndarray = array.numpy()
+    if found.dtype.kind == "f" and not np.isfinite(found).all():
+        raise FrontendError(
+            f"parameter {spec.target!r} holds NaN or infinity; a quantiser needs finite weights"
+        )
+    return found
+
+
+def _results(
+    walk: Walk, program: torch.export.ExportedProgram, names: Sequence[str]
+) -> list[tuple[str, fx.Node]]:
+    """Outputs and next values of buffers: name and node; nodes that can take the name wait for it."""
+    made = program.graph.output_node().args[0]
+    specs = list(zip(program.graph_signature.output_specs, made, strict=True))  # type: ignore[arg-type]
+    plain = [node for spec, node in specs if spec.kind == OutputKind.USER_OUTPUT]
+    default = ["output", *(f"output_{i}" for i in range(1, len(plain)))]
+    if names and len(names) != len(plain):
+        raise FrontendError(f"the module makes {len(plain)} outputs, found {len(names)} names for them")
+    pairs = list(zip(names or default[: len(plain)], plain, strict=True))
+    changed = [(f"{s.target}.next", n) for s, n in specs if s.kind == OutputKind.BUFFER_MUTATION]
+    for name, node in pairs:
+        if not isinstance(node, fx.Node):
+            raise FrontendError(f"output {name!r} is {node!r}, expected a tensor")
+        if walk.names.fresh(name) != name:
+            raise FrontendError(
+                f"output {name!r} has the name of an input or is no plain name; name it otherwise"
+            )
+        if node.op == "call_function":
+            walk.wanted.setdefault(node.name, name)
+    return pairs + changed  # type: ignore[operator]
+
+
+def _finished(
+    walk: Walk,
+    program: torch.export.ExportedProgram,
+    given: Mapping[str, torch.Tensor],
+    results: Sequence[tuple[str, fx.Node]],
+    options: ImportOptions,
+) -> Imported:
+    """States, ports and notes; then the verified graph."""
+    builder, specs = walk.builder, _inputs(program)
+    inputs = {name: builder.types[walk.values[name, 0]] for name in given}
+    buffers = {f"{spec.target}.next": n for n, (_, spec) in specs.items() if spec.kind == InputKind.BUFFER}
+    values = {name: _named(walk, name, node, name in buffers) for name, node in results}
+    outputs = {name: builder.types[value] for name, value in values.items() if name not in buffers}
+    ports.must_know("port with a time axis", options.time, [*inputs, *outputs])
+    states, paired = ports.pair_states(options, inputs, outputs)
+    for name, after in states.items():
+        kind = inputs[name]
+        if any(isinstance(dim, str) for dim in kind.shape):
+            raise FrontendError(f"state {name!r} has the open shape {list(kind.shape)}; give it whole sizes")
+        builder.state(name, name, values[after], given[name].detach().cpu().numpy() * 0)
+    for name in values.keys() & buffers.keys():
+        state = walk.values[buffers[name], 0]
+        builder.state(state, state, values[name], _stored(program, specs[buffers[name]][1]))
+    ends = {n: k for n, k in {**inputs, **outputs}.items() if n not in {*states, *states.values()}}
+    for name, kind in ends.items():
+        axes = _axes(name, kind, options, walk.notes)
+        if name in inputs:
+            builder.input(name, kind, *axes)
+        else:
+            builder.output(values[name], *axes)
+    return Imported(verify(without_dead_code(builder.build())), tuple(walk.notes + paired))
+
+
+def _named(walk: Walk, name: str, node: fx.Node, is_state: bool) -> str:
+    """The value of an output under the output's name; where it has another one, a copy of it."""
+    if (node.name, 0) not in walk.values:
+        raise FrontendError(f"output {name!r} does not depend on the inputs; leave it out")
+    value = walk.values[node.name, 0]
+    if value == name or (is_state and value in walk.builder.types):
+        return value
+    shape = walk.builder.types[value].shape
+    attrs = {"shape": tuple(d if isinstance(d, int) else 0 for d in shape)}
+    return walk.builder.node("reshape", [value], attrs, [name], source=name)[0]
+
+
+def _axes(
+    name: str, kind: TensorType, options: ImportOptions, notes: list[str]
+) -> tuple[int | None, int | None]:
+    time = ports.axis_of(name, kind.shape, options.time)
+    if time is not None and name not in options.time:
+        notes.append(f"port {name}: axis {time} is time (it depends on T)")
+    return time, options.batch.get(name)
