@@ -32,7 +32,9 @@ FIVE_MINUTES = 300 * 16000 // 512
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path)
     for name in ("calibrate", "evaluate", "noise"):
         parser.add_argument(f"--{name}", type=Path, required=True)
@@ -76,16 +78,28 @@ def main() -> None:
     graph = load(given.model, import_options(recipe)).graph
     calibration = feeds(drawn(given.calibrate, given.count, given.seed))
     clean = [read_audio(r.path, 16000) for r in find_recordings(given.evaluate)]
-    lowering = lower_graph(graph, calibration, feeds(clean), recipe, load_target("edge8"), Reporter(say=print))
+    lowering = lower_graph(
+        graph, calibration, feeds(clean), recipe, load_target("edge8"), Reporter(say=print)
+    )
     real, integer = lowering.crossing.real, lowering.crossing.integer
     noise = read_audio(given.noise, 16000)
     labels = np.concatenate([energy_labels(audio, 512) for audio in clean])
     rows = {}
-    for name, speech in {"clean": clean, "10 dB": noisy(clean, noise, 10), "0 dB": noisy(clean, noise, 0)}.items():
+    for name, speech in {
+        "clean": clean,
+        "10 dB": noisy(clean, noise, 10),
+        "0 dB": noisy(clean, noise, 0),
+    }.items():
         exact, found = (outputs_of(g, feeds(speech)) for g in (real, integer))
-        rows[name] = {k: asdict(v) for k, v in parse_metric(recipe.metric).evaluate(exact, found, labels).items()}
+        rows[name] = {
+            k: asdict(v) for k, v in parse_metric(recipe.metric).evaluate(exact, found, labels).items()
+        }
         print(name, {k: (v["real"], v["integer"]) for k, v in rows[name].items()})
-    result = {"rows": rows, "drift": drift(real, integer, clean), "raises": [asdict(r) for r in lowering.crossing.raises]}
+    result = {
+        "rows": rows,
+        "drift": drift(real, integer, clean),
+        "raises": [asdict(r) for r in lowering.crossing.raises],
+    }
     print(result["drift"], [r["value"] for r in result["raises"]])
     if given.out:
         given.out.write_text(json.dumps({"command": vars(given), **result}, indent=1, default=str) + "\n")

@@ -28,7 +28,7 @@ from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Attr, Constant, Prepared, Signature
 from nnaq.ir.types import TensorType, bits, bounds
 from nnaq.jit import jit
-from nnaq.kernels.boundary import multiplier_constants, largest_distance
+from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.fixedpoint import (
     quantize_multipliers,
     requantize,
@@ -96,7 +96,8 @@ def prepare_bias(who: str, bias: np.ndarray | None, scales: np.ndarray, dtype: s
             f"{who}: the bias {bias[o]} of channel {o} is {codes[o]:.0f} steps of {scales[o]}, which "
             f"does not fit {dtype}; use a larger weight scale for this channel"
         )
-    return codes.astype(np.int64)
+    whole: np.ndarray = codes.astype(np.int64)
+    return whole
 
 
 def channel_multipliers(
@@ -117,7 +118,9 @@ def bias_constant(
     scales = x.scale * channel_scales(weight, len(codes))
     whole = prepare_bias(who, bias, scales, dtype)
     prove_wrap_free(who, accumulator_bound(codes, x, whole, weight.zero_point), dtype)
-    return Constant("bias", TensorType(dtype, whole.shape), whole.astype("int32" if dtype == "i32" else "int64"))
+    return Constant(
+        "bias", TensorType(dtype, whole.shape), whole.astype("int32" if dtype == "i32" else "int64")
+    )
 
 
 def check_layer(who: str, inputs: Sequence[TensorType | None], attrs: Mapping[str, Attr]) -> None:
@@ -125,7 +128,9 @@ def check_layer(who: str, inputs: Sequence[TensorType | None], attrs: Mapping[st
     weight, bias = inputs[1], inputs[2] if len(inputs) > 2 else None
     assert weight is not None
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise GraphError(f"{who}: bias {show(bias.shape)} does not fit weight {show(weight.shape)}; one per output")
+        raise GraphError(
+            f"{who}: bias {show(bias.shape)} does not fit weight {show(weight.shape)}; one per output"
+        )
     activation = attrs.get("activation", "none")
     if activation not in ("none", "relu"):
         raise GraphError(f"{who}: no activation {activation!r}; there are none, relu")
@@ -134,17 +139,21 @@ def check_layer(who: str, inputs: Sequence[TensorType | None], attrs: Mapping[st
 def prepare_layer(who: str) -> Prepare:
     """The crossing of a layer with constant weights: bias, multiplier and shift per output."""
 
-    def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics) -> Prepared:
+    def prepare(
+        signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
+    ) -> Prepared:
         x, weight, y = signature.input(0), signature.input(1), signature.outputs[0]
         codes, bias = constants[1], constants[2] if len(constants) > 2 else None
         if codes is None:
-            raise LoweringError(f"{who}: the weight is computed; a layer needs a constant weight, else use matmul")
+            raise LoweringError(
+                f"{who}: the weight is computed; a layer needs a constant weight, else use matmul"
+            )
         scales = channel_scales(weight, len(codes))
         whole = bias_constant(who, x, weight, codes, bias)
         bound = accumulator_bound(codes, x, whole.value, weight.zero_point)
         multiplier, shift = channel_multipliers(x.scale, scales, y.scale, numerics.rounding, bound)
-        operands = (0, 1, whole, *multiplier_constants(multiplier, shift))
-        return Prepared(operands, {**signature.attrs, "rounding": numerics.rounding})
+        attrs = {**signature.attrs, "rounding": numerics.rounding}
+        return Prepared((0, 1, whole, *multiplier_constants(multiplier, shift)), attrs)
 
     return prepare
 
@@ -176,7 +185,8 @@ def centred_rows(codes: np.ndarray, zero_point: int) -> np.ndarray:
     """codes - zero_point, contiguous int16; i16 codes have zero_point 0 and fit as they are."""
     if zero_point == 0:
         return np.ascontiguousarray(codes)
-    return np.subtract(codes, zero_point, dtype=np.int16)
+    centred: np.ndarray = np.subtract(codes, zero_point, dtype=np.int16)
+    return centred
 
 
 def span_of(x: TensorType, weight: TensorType) -> int:
@@ -198,7 +208,11 @@ def outputs_reference(
     codes = []
     for weights, bias, multiplier, shift in rows:
         total = bias + sum(map(mul, weights, column))
-        codes.append(saturate_reference(requantize_reference(total, multiplier, shift, rounding), zero_point, low, high))
+        codes.append(
+            saturate_reference(
+                requantize_reference(total, multiplier, shift, rounding), zero_point, low, high
+            )
+        )
     return codes
 
 
@@ -253,7 +267,11 @@ def sum_products(rows, weights, sums, span):  # type: ignore[no-untyped-def]
             for k in range(0, depth, span):
                 e = min(k + span, depth)
                 a, b, c, d = sum_four(
-                    rows[p, k:e], weights[o, k:e], weights[o + 1, k:e], weights[o + 2, k:e], weights[o + 3, k:e]
+                    rows[p, k:e],
+                    weights[o, k:e],
+                    weights[o + 1, k:e],
+                    weights[o + 2, k:e],
+                    weights[o + 3, k:e],
                 )
                 s0, s1, s2, s3 = s0 + a, s1 + b, s2 + c, s3 + d
             sums[p, o], sums[p, o + 1], sums[p, o + 2], sums[p, o + 3] = s0, s1, s2, s3

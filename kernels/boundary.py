@@ -45,7 +45,8 @@ def elementwise_work(signature: Signature) -> Work:
 def code_type(attrs: Mapping[str, Attr], shape: Shape) -> TensorType:
     """The type of the codes that a fake_quantize node with `attrs` stands for."""
     axis = attrs.get("axis", -1)
-    assert isinstance(axis, int) and isinstance(attrs["scale"], tuple)
+    assert isinstance(axis, int)
+    assert isinstance(attrs["scale"], tuple)
     quant = Quant(tuple(map(float, attrs["scale"])), int(attrs["zero_point"]), None if axis < 0 else axis)  # type: ignore[arg-type]
     palette = None
     if "palette" in attrs:
@@ -100,7 +101,7 @@ def quantize_array(x: np.ndarray, kind: TensorType, rounding: str = "half_even")
     scale = kind.quant.scales(x.ndim).astype(np.float32)
     codes = round_real(np, x.astype(np.float32) / scale, rounding)
     limited = np.clip(codes, low - kind.zero_point, high - kind.zero_point)
-    return (limited.astype(np.int64) + kind.zero_point).astype(storage(kind.dtype))
+    return np.asarray(limited.astype(np.int64) + kind.zero_point, storage(kind.dtype))
 
 
 def dequantize_array(codes: np.ndarray, kind: TensorType) -> np.ndarray:
@@ -144,7 +145,9 @@ def _identity(xp: Any, attrs: Mapping[str, Attr], x: Any, *constants: Any) -> tu
     return (x,)
 
 
-def prepare_rescale(signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics) -> Prepared:
+def prepare_rescale(
+    signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
+) -> Prepared:
     """multiplier and shift of scale_x / scale_y."""
     ratio = np.array(signature.input(0).scale / signature.outputs[0].scale)
     multiplier, shift = quantize_multipliers(ratio, numerics.rounding, largest_distance(signature.input(0)))
@@ -165,13 +168,18 @@ def multiplier_constants(multiplier: np.ndarray, shift: np.ndarray, prefix: str 
     )
 
 
-def _rescale_reference(signature: Signature, x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> Arrays:
+def _rescale_reference(
+    signature: Signature, x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
+) -> Arrays:
     kind, zero_x = signature.outputs[0], signature.input(0).zero_point
     low, high = bounds(kind.dtype)
     rounding = str(signature.attrs["rounding"])
     codes = [
         saturate_reference(
-            requantize_reference(int(q) - zero_x, int(multiplier), int(shift), rounding), kind.zero_point, low, high
+            requantize_reference(int(q) - zero_x, int(multiplier), int(shift), rounding),
+            kind.zero_point,
+            low,
+            high,
         )
         for q in x.ravel()
     ]
@@ -184,8 +192,15 @@ def _rescale(signature: Signature, x: np.ndarray, multiplier: np.ndarray, shift:
     out = np.empty(x.shape, storage(kind.dtype))
     code = CODES[str(signature.attrs["rounding"])]
     _rescale_loop(
-        np.ascontiguousarray(x).reshape(-1), out.reshape(-1), int(multiplier), int(shift), code,
-        signature.input(0).zero_point, kind.zero_point, low, high,
+        np.ascontiguousarray(x).reshape(-1),
+        out.reshape(-1),
+        int(multiplier),
+        int(shift),
+        code,
+        signature.input(0).zero_point,
+        kind.zero_point,
+        low,
+        high,
     )
     return (out,)
 
@@ -198,28 +213,57 @@ def _rescale_loop(x, out, q, s, rounding, zero_x, zero_y, low, high):  # type: i
 
 register(
     Op(
-        "fake_quantize", ("x",), (), same_shape, fake_quantize_real, as_is, _quantize_reference, _quantize,
-        elementwise_work, "y = (clamp(round(x / scale) + zero_point, low, high) - zero_point) * scale",
+        "fake_quantize",
+        ("x",),
+        (),
+        same_shape,
+        fake_quantize_real,
+        as_is,
+        _quantize_reference,
+        _quantize,
+        elementwise_work,
+        "y = (clamp(round(x / scale) + zero_point, low, high) - zero_point) * scale",
     )
 )
 register(
     Op(
-        "quantize", ("x",), ("f32 -> i8", "f32 -> i16"), same_shape, _identity, as_is,
-        _quantize_reference, _quantize, elementwise_work,
+        "quantize",
+        ("x",),
+        ("f32 -> i8", "f32 -> i16"),
+        same_shape,
+        _identity,
+        as_is,
+        _quantize_reference,
+        _quantize,
+        elementwise_work,
         "q = clamp(round(f32(x) / f32(scale)) + zero_point, low, high)",
     )
 )
 register(
     Op(
-        "dequantize", ("x",), ("i8 -> f32", "i16 -> f32", "i32 -> f32"), same_shape, _identity, as_is,
-        _dequantize_reference, _dequantize, elementwise_work, "y = f32(q - zero_point) * f32(scale)",
+        "dequantize",
+        ("x",),
+        ("i8 -> f32", "i16 -> f32", "i32 -> f32"),
+        same_shape,
+        _identity,
+        as_is,
+        _dequantize_reference,
+        _dequantize,
+        elementwise_work,
+        "y = f32(q - zero_point) * f32(scale)",
     )
 )
 register(
     Op(
-        "rescale", ("x",),
+        "rescale",
+        ("x",),
         tuple(f"{x} i32 i8 -> {y}" for x in ("i8", "i16", "i32") for y in ("i8", "i16", "i32")),
-        same_shape, _identity, prepare_rescale, _rescale_reference, _rescale, elementwise_work,
+        same_shape,
+        _identity,
+        prepare_rescale,
+        _rescale_reference,
+        _rescale,
+        elementwise_work,
         "q_y = saturate(requantize(q_x - z_x, multiplier, shift) + z_y)",
     )
 )

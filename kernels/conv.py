@@ -1,13 +1,13 @@
 """Convolutions over one and two spatial dimensions, with groups, stride, dilation and padding.
 
-    acc[n,o,p] = bias[o] + Σ_{c,k} (weight[o,c,k] - z_w) * (x[n, g*C/G + c, p*stride - pad + k*dilation] - z_x)
+    acc[n,o,p] = bias[o] + Σ_{c,k} (weight[o,c,k] - z_w) * (x[n, g*C/G + c, at(p,k)] - z_x)
     y[n,o,p]   = saturate(requantize(acc[n,o,p], multiplier[o], shift[o]) + z_y)
 
-with G groups, g = o // (O/G) the group of output o, c over its C/G inputs, and p, k, stride, pad,
-dilation one number per spatial dimension. Outside of x stands real 0, that is code z_x, which adds
-nothing. G = C is the depthwise convolution. acc is i32 for i8 activations and i48 (in int64) for
-i16, proved wrap-free from the constants when prepared (kernels/accumulate.py). A fused relu clamps
-low at z_y. The bound on |y - real| is that of fully_connected (kernels/matmul.py).
+with G groups, g = o // (O/G) the group of output o, c over its C/G inputs, and at(p,k) =
+p*stride - pad + k*dilation in each spatial dimension. Outside of x stands real 0, that is code
+z_x, which adds nothing. G = C is the depthwise convolution. acc is i32 for i8 activations and i48
+(in int64) for i16, proved wrap-free from the constants when prepared (kernels/accumulate.py). A
+fused relu clamps low at z_y. The bound on |y - real| is that of fully_connected (kernels/matmul.py).
 
 conv1d is conv2d with one row. The fast form copies the windows of a few positions, centred, into
 rows of int16 and multiplies them with the weights as they are; where a group has fewer than four
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from nnaq.errors import GraphError
-from nnaq.ir.dims import Shape, show, window
+from nnaq.ir.dims import Shape, bind, show, window
 from nnaq.ir.op import Arrays, Attr, Op, Signature, Work, register
 from nnaq.ir.types import TensorType, storage
 from nnaq.jit import jit
@@ -72,7 +72,9 @@ def _numbers(attrs: Mapping[str, Attr], name: str, default: tuple[int, ...]) -> 
     value = attrs.get(name, default)
     numbers = tuple(map(int, value)) if isinstance(value, tuple) else (int(value),)
     if len(numbers) != len(default) or min(numbers) < min(default):
-        raise GraphError(f"convolution: {name} must be {len(default)} numbers from {min(default)} up, found {value}")
+        raise GraphError(
+            f"convolution: {name} must be {len(default)} numbers from {min(default)} up, found {value}"
+        )
     return numbers
 
 
@@ -93,7 +95,9 @@ def infer(name: str, rank: int, inputs: Types, attrs: Mapping[str, Attr]) -> tup
     x, weight = inputs[0], inputs[1]
     assert x is not None and weight is not None
     if x.rank != rank + 2 or weight.rank != rank + 2:
-        raise GraphError(f"{name}: x {show(x.shape)} and weight {show(weight.shape)} must have rank {rank + 2}")
+        raise GraphError(
+            f"{name}: x {show(x.shape)} and weight {show(weight.shape)} must have rank {rank + 2}"
+        )
     shape = geometry(attrs, weight.shape[2:])
     channels, (outputs, inner) = x.shape[1], weight.shape[:2]
     if not isinstance(channels, int) or channels != int(inner) * shape.groups or int(outputs) % shape.groups:
@@ -125,7 +129,10 @@ def pad_real(xp: Any, x: Any, padding: tuple[int, int, int, int]) -> Any:
     for axis, before, after in ((2, top, bottom), (3, left, right)):
         if before or after:
             shape = list(x.shape)
-            ends = [xp.zeros((*shape[:axis], n, *shape[axis + 1 :]), dtype=x.dtype, device=x.device) for n in (before, after)]
+            ends = [
+                xp.zeros((*shape[:axis], n, *shape[axis + 1 :]), dtype=x.dtype, device=x.device)
+                for n in (before, after)
+            ]
             x = xp.concatenate((ends[0], x, ends[1]), axis)
     return x
 
@@ -199,17 +206,44 @@ def fast(
     out = np.empty((len(x), len(weight), *positions), storage(signature.outputs[0].dtype))
     convolve = _convolve_taps if len(weight) < 4 * shape.groups else _convolve_windows
     convolve(
-        image, rows, bias, multiplier, shift, kind_x.zero_point, span_of(kind_x, kind_w),
-        shape.kernel, shape.stride, shape.dilation, shape.padding[:2], shape.groups,
-        CODES[str(signature.attrs["rounding"])], *output_range(signature), out,
+        image,
+        rows,
+        bias,
+        multiplier,
+        shift,
+        kind_x.zero_point,
+        span_of(kind_x, kind_w),
+        shape.kernel,
+        shape.stride,
+        shape.dilation,
+        shape.padding[:2],
+        shape.groups,
+        CODES[str(signature.attrs["rounding"])],
+        *output_range(signature),
+        out,
     )
     return (out.reshape(len(x), len(weight), *positions[4 - x.ndim :]),)
 
 
 @jit
 def _convolve_windows(  # type: ignore[no-untyped-def]
-    x, weights, bias, multiplier, shift, zero_x, span,
-    kernel, stride, dilation, padding, groups, rounding, zero_y, low, high, out,
+    x,
+    weights,
+    bias,
+    multiplier,
+    shift,
+    zero_x,
+    span,
+    kernel,
+    stride,
+    dilation,
+    padding,
+    groups,
+    rounding,
+    zero_y,
+    low,
+    high,
+    out,
 ):
     """Blocks of positions, counted through all images: their windows as rows, sums, codes."""
     images, outputs, height, width = out.shape
@@ -263,10 +297,25 @@ def _line(line, zero_x, dilation, left, row):  # type: ignore[no-untyped-def]
 
 @jit
 def _convolve_taps(  # type: ignore[no-untyped-def]
-    x, weights, bias, multiplier, shift, zero_x, span,
-    kernel, stride, dilation, padding, groups, rounding, zero_y, low, high, out,
+    x,
+    weights,
+    bias,
+    multiplier,
+    shift,
+    zero_x,
+    span,
+    kernel,
+    stride,
+    dilation,
+    padding,
+    groups,
+    rounding,
+    zero_y,
+    low,
+    high,
+    out,
 ):
-    """One row of positions of one output at a time: every tap is added along the row, in int64 (no `span`)."""
+    """One row of positions of one output at a time: each tap is added along the row, in int64."""
     images, outputs, height, width = out.shape
     per_group, inner = outputs // groups, x.shape[1] // groups
     sums = np.empty(width, np.int64)
@@ -303,17 +352,25 @@ def _add_tap(line, zero_x, weight, offset, stride, sums):  # type: ignore[no-unt
 
 def work(signature: Signature) -> Work:
     """One product per tap and input channel of a group for every result, and one requantisation."""
-    outputs = math.prod(signature.outputs[0].shape)  # type: ignore[arg-type]
-    depth = math.prod(signature.input(1).shape[1:])  # type: ignore[arg-type]
+    outputs = math.prod(bind(signature.outputs[0].shape, {}))
+    depth = math.prod(bind(signature.input(1).shape[1:], {}))
     return Work(macs=outputs * depth, elementwise=outputs)
 
 
 for _name, _rank in (("conv1d", 1), ("conv2d", 2)):
     register(
         Op(
-            _name, ("x", "weight", "bias?"), layer_forms(),
-            partial(infer, _name, _rank), real, prepare_layer(_name), reference, fast, work,
-            "y[o] = saturate(requantize(bias[o] + Σ_ck weight[o,c,k]*(x - z_x), multiplier[o], shift[o]) + z_y)",
-            weights={1: 0}, reals=(2,),
+            _name,
+            ("x", "weight", "bias?"),
+            layer_forms(),
+            partial(infer, _name, _rank),
+            real,
+            prepare_layer(_name),
+            reference,
+            fast,
+            work,
+            "y[o] = saturate(requantize(bias[o] + Σ weight[o,c,k]*(x - z_x), multiplier[o], shift[o]) + z_y)",
+            weights={1: 0},
+            reals=(2,),
         )
     )

@@ -44,7 +44,11 @@ def largest_left_shift(bound: int) -> int:
 
     The first is TOSA's precondition of RESCALE; a 48-bit x has its 16 spare bits less two.
     """
-    return LARGEST_LEFT_SHIFT if bound > 2**31 else min(max(30 - (bound - 1).bit_length(), 1), LARGEST_LEFT_SHIFT)
+    return (
+        LARGEST_LEFT_SHIFT
+        if bound > 2**31
+        else min(max(30 - (bound - 1).bit_length(), 1), LARGEST_LEFT_SHIFT)
+    )
 
 
 def quantize_multiplier(scale: float, rounding: str = "single", bound: int = 2**31) -> tuple[int, int]:
@@ -99,7 +103,7 @@ def requantize_reference(x: int, q: int, s: int, rounding: str) -> int:
     if rounding == "double_m16":
         narrow = 0x7FFF if q >= 0x7FFF0000 else (q + (1 << 15)) >> 16
         return (x * narrow + (1 << (14 - s))) >> (15 - s)
-    high = (x * 2 ** max(s, 0) * q + (1 << 30)) >> 31
+    high = ((x << max(s, 0)) * q + (1 << 30)) >> 31
     if rounding == "double":
         mask = (1 << r) - 1
         return (high >> r) + int((high & mask) > (mask >> 1) + (high < 0))

@@ -43,7 +43,7 @@ Function = Callable[[Any, Any], Any]
 
 def round_half_away(x: np.ndarray) -> np.ndarray:
     """Nearest whole numbers, ties away from zero, in float64."""
-    return np.sign(x) * np.floor(np.abs(x) + 0.5)
+    return np.asarray(np.sign(x) * np.floor(np.abs(x) + 0.5))
 
 
 def finite_values(function: Function, x: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def finite_values(function: Function, x: np.ndarray) -> np.ndarray:
         y = np.asarray(function(np, x.astype(np.float64)), np.float64)
     good = np.flatnonzero(np.isfinite(y))
     nearest = good[np.abs(good[None, :] - np.arange(y.size)[:, None]).argmin(axis=1)]
-    return y[nearest]
+    return np.asarray(y[nearest])
 
 
 def table_8(function: Function, x: TensorType, y: TensorType) -> np.ndarray:
@@ -60,7 +60,7 @@ def table_8(function: Function, x: TensorType, y: TensorType) -> np.ndarray:
     reals = x.scale * (np.arange(-128, 128) - x.zero_point)
     low, high = bounds(y.dtype)
     codes = round_half_away(finite_values(function, reals) / y.scale) + y.zero_point
-    return np.clip(codes, low, high).astype(storage(y.dtype))
+    return np.asarray(np.clip(codes, low, high), storage(y.dtype))
 
 
 def table_16(function: Function, x: TensorType, y: TensorType) -> tuple[np.ndarray, float]:
@@ -93,7 +93,9 @@ def lookup(q, table):  # type: ignore[no-untyped-def]
 def prepare_table(function: Function) -> Callable[..., Prepared]:
     """The crossing of a table operator: its table, and for i16 operands the rescale of the table."""
 
-    def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics) -> Prepared:
+    def prepare(
+        signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
+    ) -> Prepared:
         x, y = signature.input(0), signature.outputs[0]
         if x.dtype == "i8":
             table = table_8(function, x, y)
@@ -101,7 +103,9 @@ def prepare_table(function: Function) -> Callable[..., Prepared]:
         table, scale = table_16(function, x, y)
         multiplier, shift = quantize_multipliers(np.array(scale / (128.0 * y.scale)), numerics.rounding)
         constant = Constant("table", TensorType("i16", (513,)), table)
-        return Prepared((0, constant, *multiplier_constants(multiplier, shift)), {"rounding": numerics.rounding})
+        return Prepared(
+            (0, constant, *multiplier_constants(multiplier, shift)), {"rounding": numerics.rounding}
+        )
 
     return prepare
 
@@ -128,7 +132,9 @@ def fast(signature: Signature, x: np.ndarray, table: np.ndarray, *rescale: np.nd
     out = np.empty(x.shape, storage(kind.dtype))
     code = CODES[str(signature.attrs["rounding"])]
     flat = np.ascontiguousarray(x).reshape(-1)
-    _table_loop(flat, out.reshape(-1), table, int(rescale[0]), int(rescale[1]), code, kind.zero_point, low, high)
+    _table_loop(
+        flat, out.reshape(-1), table, int(rescale[0]), int(rescale[1]), code, kind.zero_point, low, high
+    )
     return (out,)
 
 
@@ -151,7 +157,9 @@ def table_op(name: str, function: Function) -> Op:
 
     forms = ("i8 i8 -> i8", "i8 i16 -> i16", "i16 i16 i32 i8 -> i8", "i16 i16 i32 i8 -> i16")
     doc = f"y = {name}(x): 256-entry table for i8, 513 entries with interpolation for i16"
-    return register(Op(name, ("x",), forms, same_shape, real, prepare_table(function), reference, fast, work, doc))
+    return register(
+        Op(name, ("x",), forms, same_shape, real, prepare_table(function), reference, fast, work, doc)
+    )
 
 
 def sigmoid_function(xp: Any, x: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from nnaq.errors import GraphError, LoweringError
-from nnaq.ir.dims import Dim, Shape, show
+from nnaq.ir.dims import Dim, Shape, bind, show
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, Work, register
 from nnaq.ir.types import TensorType, storage
@@ -99,15 +99,22 @@ def fully_connected(
     rows = centred_rows(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kind_x.zero_point)
     out = np.empty((len(rows), len(weight)), storage(signature.outputs[0].dtype))
     requantize_rows(
-        rows, centred_rows(weight, kind_w.zero_point), bias, multiplier, shift, span_of(kind_x, kind_w),
-        CODES[str(signature.attrs["rounding"])], *output_range(signature), out,
+        rows,
+        centred_rows(weight, kind_w.zero_point),
+        bias,
+        multiplier,
+        shift,
+        span_of(kind_x, kind_w),
+        CODES[str(signature.attrs["rounding"])],
+        *output_range(signature),
+        out,
     )
     return (out.reshape(*x.shape[:-1], len(weight)),)
 
 
 def fully_connected_work(signature: Signature) -> Work:
     """K products per result, and one requantisation."""
-    outputs = math.prod(signature.outputs[0].shape)  # type: ignore[arg-type]
+    outputs = math.prod(bind(signature.outputs[0].shape, {}))
     return Work(macs=outputs * int(signature.input(1).shape[1]), elementwise=outputs)
 
 
@@ -135,7 +142,9 @@ def _common(one: Dim, other: Dim) -> Dim:
         return one
     if one == 1:
         return other
-    raise GraphError(f"matmul: leading dimensions {one} and {other} do not broadcast; they must be equal or 1")
+    raise GraphError(
+        f"matmul: leading dimensions {one} and {other} do not broadcast; they must be equal or 1"
+    )
 
 
 def matmul_real(xp: Any, attrs: Mapping[str, Attr], a: Any, b: Any) -> tuple[Any, ...]:
@@ -151,14 +160,18 @@ def prepare_matmul(
     dtype, depth = accumulator(a), a.shape[-1]
     accumulator(b)
     if not isinstance(depth, int):
-        raise LoweringError(f"matmul: sums over {depth} products, but a bound on the sum needs a whole number")
+        raise LoweringError(
+            f"matmul: sums over {depth} products, but a bound on the sum needs a whole number"
+        )
     bound = depth * largest_distance(a) * largest_distance(b)
     prove_wrap_free("matmul", bound, dtype)
     multiplier, shift = channel_multipliers(a.scale, np.array(b.scale), y.scale, numerics.rounding, bound)
-    return Prepared((0, 1, *multiplier_constants(multiplier, shift)), {**signature.attrs, "rounding": numerics.rounding})
+    return Prepared(
+        (0, 1, *multiplier_constants(multiplier, shift)), {**signature.attrs, "rounding": numerics.rounding}
+    )
 
 
-def _stacked(signature: Signature, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, Shape]:
+def _stacked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """Operands as stacks of matrices [S,M,K] and [S,N,K] (b transposed), and the result's shape."""
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     count, turned = math.prod(batch), np.swapaxes(b, -1, -2)
@@ -172,7 +185,7 @@ def matmul_reference(
 ) -> Arrays:
     """One row of a at a time, in Python integers."""
     zero_a, zero_b = signature.input(0).zero_point, signature.input(1).zero_point
-    left, right, shape = _stacked(signature, a, b)
+    left, right, shape = _stacked(a, b)
     codes = []
     for rows_a, rows_b in zip(left, right, strict=True):
         n = len(rows_b)
@@ -186,38 +199,56 @@ def matmul(
 ) -> Arrays:
     """The same codes from compiled loops, one matrix of the stack after the other."""
     kind_a, kind_b = signature.input(0), signature.input(1)
-    left, right, shape = _stacked(signature, a, b)
+    left, right, shape = _stacked(a, b)
     out = np.empty((len(left), *shape[-2:]), storage(signature.outputs[0].dtype))
     count = out.shape[-1]
     constants = np.zeros(count, np.int64), np.repeat(multiplier, count), np.repeat(shift, count)
     for rows, columns, result in zip(left, right, out, strict=True):
         requantize_rows(
-            centred_rows(rows, kind_a.zero_point), centred_rows(columns, kind_b.zero_point), *constants,
-            span_of(kind_a, kind_b), CODES[str(signature.attrs["rounding"])], *output_range(signature), result,
+            centred_rows(rows, kind_a.zero_point),
+            centred_rows(columns, kind_b.zero_point),
+            *constants,
+            span_of(kind_a, kind_b),
+            CODES[str(signature.attrs["rounding"])],
+            *output_range(signature),
+            result,
         )
     return (out.reshape(shape),)
 
 
 def matmul_work(signature: Signature) -> Work:
     """K products per result, and one requantisation."""
-    outputs = math.prod(signature.outputs[0].shape)  # type: ignore[arg-type]
+    outputs = math.prod(bind(signature.outputs[0].shape, {}))
     return Work(macs=outputs * int(signature.input(0).shape[-1]), elementwise=outputs)
 
 
 register(
     Op(
-        "fully_connected", ("x", "weight", "bias?"), layer_forms(),
-        infer_fully_connected, fully_connected_real, prepare_layer("fully_connected"),
-        fully_connected_reference, fully_connected, fully_connected_work,
+        "fully_connected",
+        ("x", "weight", "bias?"),
+        layer_forms(),
+        infer_fully_connected,
+        fully_connected_real,
+        prepare_layer("fully_connected"),
+        fully_connected_reference,
+        fully_connected,
+        fully_connected_work,
         "y[n] = saturate(requantize(bias[n] + Σ_k weight[n,k]*(x[k] - z_x), multiplier[n], shift[n]) + z_y)",
-        weights={1: 0}, reals=(2,),
+        weights={1: 0},
+        reals=(2,),
     )
 )
 register(
     Op(
-        "matmul", ("a", "b"),
+        "matmul",
+        ("a", "b"),
         tuple(f"{dtype} {dtype} i32 i8 -> {y}" for dtype in ("i8", "i16") for y in ("i8", "i16")),
-        infer_matmul, matmul_real, prepare_matmul, matmul_reference, matmul, matmul_work,
+        infer_matmul,
+        matmul_real,
+        prepare_matmul,
+        matmul_reference,
+        matmul,
+        matmul_work,
         "y = saturate(requantize(Σ_k (a - z_a)*(b - z_b), multiplier, shift) + z_y)",
     )
 )

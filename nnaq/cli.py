@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from nnaq.quantize.recipe import Recipe
     from nnaq.report import Report
 
-EPILOG = (
-    "Exit codes: 0 done; 1 a bug; 2 your input, one sentence; 3 --strict found host islands or a broken budget."
-)
+EPILOG = "Exit codes: 0 done; 1 a bug; 2 your input, one sentence; 3 --strict found host islands or a broken budget."
 app = typer.Typer(
     name="nnaq",
     help="Quantise a model and emulate it, bit for bit, on a neural network accelerator.",
@@ -33,16 +31,22 @@ app = typer.Typer(
 )
 
 Model = Annotated[Path, typer.Argument(help="A model file, .onnx.")]
-TargetName = Annotated[str, typer.Option("--target", help="A shipped target (see `nnaq targets`) or a .toml file.")]
+TargetName = Annotated[
+    str, typer.Option("--target", help="A shipped target (see `nnaq targets`) or a .toml file.")
+]
 RecipeName = Annotated[
     str | None,
     typer.Option("--recipe", help="A shipped recipe, such as silero_vad, or a .toml file."),
 ]
-Times = Annotated[list[str], typer.Option("--time", help="Time axis of a port, NAME:AXIS. Repeat for several.")]
+Times = Annotated[
+    list[str], typer.Option("--time", help="Time axis of a port, NAME:AXIS. Repeat for several.")
+]
 States = Annotated[
     list[str], typer.Option("--state", help="A carried state, INPUT=OUTPUT. Repeat; default: paired by name.")
 ]
-Pins = Annotated[list[str], typer.Option("--pin", help="Fix an input to a value, NAME=VALUE. Repeat for several.")]
+Pins = Annotated[
+    list[str], typer.Option("--pin", help="Fix an input to a value, NAME=VALUE. Repeat for several.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
 
 
@@ -79,9 +83,12 @@ def lower(
         typer.Option("--seed", help="Seed of everything drawn at random (the held-out recordings)."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an output folder that nnaq wrote.")] = False,
-    dump: Annotated[bool, typer.Option("--dump", help="Write the graph after every pass to OUT/passes.")] = False,
+    dump: Annotated[
+        bool, typer.Option("--dump", help="Write the graph after every pass to OUT/passes.")
+    ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit 3 if an operator is left to the host or the goal is missed.")
+        bool,
+        typer.Option("--strict", help="Exit 3 if an operator is left to the host or the goal is missed."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -122,7 +129,9 @@ def _broken(report: "Report", goal: float, sram_bytes: int) -> list[str]:
 def run(
     lowered: Annotated[Path, typer.Argument(help="A lowered model.onnx that nnaq wrote.")],
     inputs: Annotated[Path, typer.Argument(help="An .npz with one array per input, time first.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .npz to write: outputs and last states.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The .npz to write: outputs and last states.")
+    ],
     reference: Annotated[
         bool, typer.Option("--reference", help="Use the plain Python kernels instead of the compiled ones.")
     ] = False,
@@ -151,7 +160,9 @@ def run(
 
 @app.command()
 def show(
-    model: Annotated[Path, typer.Argument(help="A model, a lowered model.onnx, or an output folder of nnaq.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model, a lowered model.onnx, or an output folder of nnaq.")
+    ],
     full: Annotated[bool, typer.Option("--full", help="Every scale in full; the text parses back.")] = False,
     recipe: RecipeName = None,
     time: Times = [],  # noqa: B006
@@ -181,7 +192,9 @@ def check(
     time: Times = [],  # noqa: B006
     state: States = [],  # noqa: B006
     pin: Pins = [],  # noqa: B006
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 3 if the target leaves operators to the host.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 3 if the target leaves operators to the host.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say, before anything runs, which operators nnaq cannot import and which the target leaves to the host."""
@@ -204,7 +217,9 @@ def check(
         raise FrontendError(f"{model} has {len(problems)} nodes that cannot be imported: {listed}")
     if not as_json:
         assert graph is not None
-        print(f"{model}: {len(graph.nodes)} nodes, all imported; {len(islands)} left to the host by {machine.name}")
+        print(
+            f"{model}: {len(graph.nodes)} nodes, all imported; {len(islands)} left to the host by {machine.name}"
+        )
         for node in islands:
             print(f"  host: {node.op} {node.name!r}")
     if strict and islands:
@@ -297,7 +312,12 @@ class _reporter:
 
         from nnaq.lowering import Reporter
 
-        columns = (TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         console = Console(stderr=True, quiet=self.quiet)
         self.progress = Progress(*columns, console=console, disable=self.quiet)
         self.progress.start()

@@ -13,7 +13,7 @@ import numpy as np
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import DataError
-from nnaq.ir.dims import show, solve
+from nnaq.ir.dims import show, solve, symbols
 from nnaq.ir.graph import Graph, Node, Port
 from nnaq.ir.op import lookup
 from nnaq.ir.types import storage
@@ -118,7 +118,9 @@ def chunks(graph: Graph, inputs: Mapping[str, np.ndarray], size: int) -> Iterato
 
 def frame_count(graph: Graph, inputs: Mapping[str, np.ndarray]) -> int:
     """Frames of time in the inputs; 1 where no input has a time axis."""
-    return max((inputs[p.name].shape[p.time_axis] for p in graph.inputs if p.time_axis is not None), default=1)
+    return max(
+        (inputs[p.name].shape[p.time_axis] for p in graph.inputs if p.time_axis is not None), default=1
+    )
 
 
 def _cut(array: np.ndarray, port: Port, start: int, stop: int) -> np.ndarray:
@@ -136,14 +138,28 @@ def run(
 ) -> Result:
     """Run a whole recording from the initial states, in chunks of `chunk` frames (default: at once).
 
-    Outputs and kept values are joined along their time axes: that of their port, else axis 0.
+    Outputs are joined along the time axis of their port, kept values along the axis that has the
+    time of an input in its size; without one the last chunk's stands.
     """
     interpreter = Interpreter(graph, mode, keep)
-    pieces = [interpreter.step(piece) for piece in chunks(graph, inputs, chunk or max(frame_count(graph, inputs), 1))]
+    pieces = [
+        interpreter.step(piece)
+        for piece in chunks(graph, inputs, chunk or max(frame_count(graph, inputs), 1))
+    ]
     axes = {port.name: port.time_axis for port in graph.outputs}
     outputs = {name: _join([p.outputs[name] for p in pieces], axes[name]) for name in pieces[0].outputs}
-    values = {name: _join([p.values[name] for p in pieces], 0) for name in pieces[0].values}
+    values = {
+        name: _join([p.values[name] for p in pieces], time_axis(graph, name)) for name in pieces[0].values
+    }
     return Result(outputs, pieces[-1].states, values)
+
+
+def time_axis(graph: Graph, value: str) -> int | None:
+    """The first axis of a value whose size depends on the time of an input."""
+    times = [graph.types[p.name].shape[p.time_axis] for p in graph.inputs if p.time_axis is not None]
+    names = frozenset[str]().union(*map(symbols, times))
+    axes = (axis for axis, dim in enumerate(graph.types[value].shape) if symbols(dim) & names)
+    return next(axes, None)
 
 
 def _join(arrays: list[np.ndarray], axis: int | None) -> np.ndarray:

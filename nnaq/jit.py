@@ -37,10 +37,10 @@ def jit(function: Function) -> Function:
     The cache folder is set around the decorator only, so the caches of other libraries stay
     where they are.
     """
-    before = numba_config.CACHE_DIR  # type: ignore[attr-defined]
-    numba_config.CACHE_DIR = cache_folder()  # type: ignore[attr-defined]
+    before = numba_config.CACHE_DIR
+    numba_config.CACHE_DIR = cache_folder()
     try:
         compiled: Function = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
     finally:
-        numba_config.CACHE_DIR = before  # type: ignore[attr-defined]
+        numba_config.CACHE_DIR = before
     return compiled

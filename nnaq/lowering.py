@@ -1,7 +1,7 @@
 """`lower()`: the pipeline with files around it. A model and recordings in, an output folder out.
 
-    model -> real graph -> calibrated on recordings -> integer graph -> judged on held-out recordings
-          -> simulated on the target -> model.onnx, report, plan, trace, golden vectors, recipe
+model -> real graph -> calibrated on recordings -> integer graph -> judged on held-out recordings
+      -> simulated on the target -> model.onnx, report, plan, trace, golden vectors, recipe
 """
 
 import json
@@ -68,9 +68,9 @@ def import_options(recipe: Recipe) -> ImportOptions:
     return ImportOptions(recipe.time, recipe.batch, recipe.states, recipe.pins, recipe.shapes)
 
 
-def recordings_for(calibrate_on: Path, evaluate_on: Path | None, seed: int, reporter: Reporter) -> tuple[
-    list[Recording], list[Recording]
-]:
+def recordings_for(
+    calibrate_on: Path, evaluate_on: Path | None, seed: int, reporter: Reporter
+) -> tuple[list[Recording], list[Recording]]:
     """Recordings to calibrate and to evaluate on; without the second folder some are held out."""
     found = find_recordings(calibrate_on)
     if evaluate_on is not None:
@@ -108,12 +108,22 @@ def lower_graph(
 
 
 def _crossing(
-    real: Graph, ranges: Ranges, calibration: Sequence[Inputs], recipe: Recipe, target: Target, reporter: Reporter
+    real: Graph,
+    ranges: Ranges,
+    calibration: Sequence[Inputs],
+    recipe: Recipe,
+    target: Target,
+    reporter: Reporter,
 ) -> pipeline.Crossing:
     """One crossing with the recipe's widths, or the automatic choice of them."""
     chosen = {value: c.dtype for value, c in recipe.values.items()}
     options = pipeline.Options(
-        target, f"i{recipe.quantize.activations}", chosen, frozenset(chosen), recipe.quantize.weight_bits, recipe.palettes
+        target,
+        f"i{recipe.quantize.activations}",
+        chosen,
+        frozenset(chosen),
+        recipe.quantize.weight_bits,
+        recipe.palettes,
     )
     if recipe.quantize.activations != "auto":
         return pipeline.cross(real, ranges, options)
@@ -188,7 +198,6 @@ def read_inputs(
     if not any(frame_count(graph, inputs) for inputs in read):
         raise DataError(f"the {len(read)} recordings hold no frame of sound")
     return read
-
 
 
 def lower(
@@ -306,7 +315,9 @@ def weight_bits(weight: TensorType) -> int:
 
 def cell_saturations(integer: Graph, recordings: Iterable[Inputs]) -> dict[str, int]:
     """How often a cell state hit its rail in each lstm, over the recordings."""
-    nodes = [node for node in integer.nodes if node.op == "lstm" and integer.types[node.outputs[0]].dtype != "f32"]
+    nodes = [
+        node for node in integer.nodes if node.op == "lstm" and integer.types[node.outputs[0]].dtype != "f32"
+    ]
     counts = {node.name: 0 for node in nodes}
     for inputs in recordings if nodes else ():
         values = run(integer, inputs, keep={v for node in nodes for v in node.inputs if v}).values

@@ -27,8 +27,9 @@ Inputs = Mapping[str, np.ndarray]
 class Options:
     """What a crossing may choose.
 
-    activations: dtype of activations, `i8` or `i16`. dtypes: other dtypes by value. exact:
-    values whose range was chosen, not observed. weight_bits: 8 or 4. palettes: bits of the codebook of a weight, by constant.
+    activations: dtype of activations, `i8` or `i16`. dtypes: other dtypes by value. exact: values
+    whose range was chosen, not observed. weight_bits: 8 or 4. palettes: bits of a weight's codebook,
+    by constant.
     """
 
     target: Target
@@ -48,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Raise:
-    """One step of the automatic choice: a value that went from i8 to i16, its added error, the score before."""
+    """A step of the automatic choice: a value that went from i8 to i16, its added error, the score before."""
 
     value: str
     added_db: float
@@ -128,11 +129,12 @@ def choose_dtypes(
         reached = score(crossing.integer)
         worst = None if reached >= goal else worst_value(crossing, recordings)
         if worst is None:
-            log(f"score {reached:.4f} on the calibration data, goal {goal}, {len(raises)} values raised to 16 bit")
+            log(f"score {reached:.4f} on the calibration data, goal {goal}: {len(raises)} values in 16 bit")
             return replace(crossing, raises=raises)
         raises = (*raises, Raise(worst.value, worst.added_db or 0.0, reached))
         options = replace(options, dtypes={**options.dtypes, worst.value: "i16"})
-        log(f"score {reached:.4f} is below {goal}: {worst.value} to 16 bit (its layer adds {worst.added_db:.1f} dB)")
+        lost = f"its own SQNR is {worst.added_db:.1f} dB"
+        log(f"score {reached:.4f} is below {goal}: {worst.value} to 16 bit, {lost}")
 
 
 def worst_value(crossing: Crossing, recordings: Sequence[Inputs]) -> LayerError | None:

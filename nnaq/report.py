@@ -143,7 +143,7 @@ class Report:
         )  # fmt: skip
         drawings = {
             "Signal to quantisation noise by layer, worst first": figures.sqnr_by_layer(
-                [(layer.name, layer.sqnr_db) for layer in self.layers]
+                [(layer.name, layer.sqnr_db) for layer in worst_layers(self, len(self.layers))]
             ),
             "Cycles of one step by operator": figures.cycles_by_op(cycles_by_op(self.layers)),
             "SRAM over time": figures.arena_map(plan) if plan else "",
@@ -200,8 +200,11 @@ def read_report(path: Path) -> Report:
 
 
 def worst_layers(report: Report, count: int = 5) -> list[Layer]:
-    """The layers with the lowest SQNR, worst first; layers without a figure are left out."""
-    judged = [layer for layer in report.layers if layer.sqnr_db is not None]
+    """The layers with the lowest SQNR, worst first, of those that add an error of their own.
+
+    A layer that only moves values shows the error of the one before it and is left out.
+    """
+    judged = [layer for layer in report.layers if layer.sqnr_db is not None and layer.added_db is not None]
     return sorted(judged, key=lambda layer: layer.sqnr_db or 0.0)[:count]
 
 

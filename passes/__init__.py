@@ -20,9 +20,13 @@ class Step(NamedTuple):
 
 PIPELINE: tuple[Step, ...] = (
     Step(FoldConstants, "first: what never changes need not be calibrated"),
-    Step(FuseActivation, "before calibration: a product that is only read through relu needs no negative codes"),
+    Step(
+        FuseActivation, "before calibration: a product that is only read through relu needs no negative codes"
+    ),
     Step(Canonicalize, "after the rewrites: their leftovers are dead now; calibration runs over this graph"),
-    Step(InsertFakeQuant, "after calibration: it turns ranges into scales, on a graph that still runs in reals"),
+    Step(
+        InsertFakeQuant, "after calibration: it turns ranges into scales, on a graph that still runs in reals"
+    ),
     Step(AssignCodebooks, "after the scales are known: a palette's entries are int8 codes"),
     Step(LowerToInteger, "last of all that changes values: every multiplier and table becomes a constant"),
     Step(Canonicalize, "islands and exact results may leave unread values behind"),

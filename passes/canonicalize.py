@@ -1,8 +1,8 @@
 """canonicalize: a topological order without dead code.
 
-    b = relu(a)                     b = relu(a)
-    c = sigmoid(a)      becomes     output b
-    output b
+b = relu(a)                     b = relu(a)
+c = sigmoid(a)      becomes     output b
+output b
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """fold-constants: a node whose operands are all constants becomes a constant.
 
-    w2 = transpose(w)               constant w2
-    y = matmul(x, w2)   becomes     y = matmul(x, w2)
+w2 = transpose(w)               constant w2
+y = matmul(x, w2)   becomes     y = matmul(x, w2)
 """
 
 from dataclasses import dataclass

@@ -31,8 +31,9 @@ from nnaq.quantize.scales import activation_quant, weight_type
 class InsertFakeQuant(Pass):
     """Give every value codes and mark with fake_quantize where they are rounded.
 
-    ranges: what calibration saw. activations: dtype of activations (`i8` or `i16`). dtypes:
-    other dtypes by value. exact: values whose range was chosen, not observed. weight_bits: 8 or 4, of weights. rounding: tie rule of the graph's input quantisers.
+    ranges: what calibration saw. activations: dtype of activations (`i8` or `i16`). dtypes: other
+    dtypes by value. exact: values whose range was chosen, not observed. weight_bits: 8 or 4.
+    rounding: tie rule of the graph's input quantisers.
     """
 
     name: ClassVar[str] = "insert-fake-quant"
@@ -101,7 +102,10 @@ class _Chooser:
             if position in op.weights:
                 floor = bias_floor(self.graph, node, op, found)
                 made[value] = weight_type(
-                    self.graph.constants[value], op.weights[position], floor, 2 ** (self.choice.weight_bits - 1) - 1
+                    self.graph.constants[value],
+                    op.weights[position],
+                    floor,
+                    2 ** (self.choice.weight_bits - 1) - 1,
                 )
             else:
                 made[value] = self.of(value)
@@ -113,7 +117,9 @@ class _Chooser:
         operands = tuple(found.get(v) if v else None for v in node.inputs)
         results = tuple(self.graph.types[v] for v in node.outputs)
         types = op.follow(Signature(operands, results, node.attrs))
-        if types is None or not all(self.readable(v, t.dtype) for v, t in zip(node.outputs, types, strict=True)):
+        if types is None or not all(
+            self.readable(v, t.dtype) for v, t in zip(node.outputs, types, strict=True)
+        ):
             return None
         return types
 

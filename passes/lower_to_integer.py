@@ -9,7 +9,7 @@ islands: nodes the target cannot run, which stay real between a dequantize and a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -35,7 +35,7 @@ class LowerToInteger(Pass):
     name: ClassVar[str] = "lower-to-integer"
     keeps: ClassVar[Keeps] = "types"
 
-    numerics: Numerics = Numerics()
+    numerics: Numerics = field(default_factory=Numerics)
     islands: frozenset[str] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
@@ -107,7 +107,9 @@ class _Crossing:
     def rescaled(self, codes: str, kind: TensorType, name: str) -> str:
         signature = Signature((self.builder.types[codes],), (kind,), {})
         prepared = lookup("rescale").prepare(signature, (None,), self.numerics)
-        return self.emit(Node("rescale", (codes,), (name,), name=f"{name}.rescale"), [codes], prepared, [name], (kind,))[0]
+        return self.emit(
+            Node("rescale", (codes,), (name,), name=f"{name}.rescale"), [codes], prepared, [name], (kind,)
+        )[0]
 
     def lower(self, node: Node) -> None:
         """One node in its integer form, straight to the codes its results are rounded to."""
@@ -116,7 +118,10 @@ class _Crossing:
         operands = tuple(self.operand_type(v) for v in node.inputs)
         real_results = tuple(self.before.types[v] for v in node.outputs)
         exact = op.follow(Signature(operands, real_results, node.attrs))
-        types = tuple(self.result_type(v, t, exact, i) for i, (v, t) in enumerate(zip(node.outputs, targets, strict=True)))
+        types = tuple(
+            self.result_type(v, t, exact, i)
+            for i, (v, t) in enumerate(zip(node.outputs, targets, strict=True))
+        )
         constants = tuple(self.constant_of(v) for v in node.inputs)
         try:
             prepared = op.prepare(Signature(operands, types, node.attrs), constants, self.numerics)
@@ -175,11 +180,18 @@ class _Crossing:
         return None if found is None else found.astype(np.float64)
 
     def emit(
-        self, node: Node, inputs: list[str], prepared: Prepared, names: list[str], types: tuple[TensorType, ...]
+        self,
+        node: Node,
+        inputs: list[str],
+        prepared: Prepared,
+        names: list[str],
+        types: tuple[TensorType, ...],
     ) -> tuple[str, ...]:
         """Add the integer node; the crossing's constants are called `RESULT.NAME`."""
         operands = [
-            self.builder.constant(f"{names[0]}.{o.name}", o.value, o.type) if isinstance(o, Constant) else inputs[o]
+            self.builder.constant(f"{names[0]}.{o.name}", o.value, o.type)
+            if isinstance(o, Constant)
+            else inputs[o]
             for o in prepared.operands
         ]
         return self.builder.node(node.op, operands, prepared.attrs, names, types, node.name, node.source)

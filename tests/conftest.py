@@ -1,4 +1,4 @@
-"""Hypothesis profiles: dev (few cases), ci (the default here and in CI), deep (`--hypothesis-profile deep`)."""
+"""Hypothesis profiles: dev (few cases), ci (the default), deep (`--hypothesis-profile deep`)."""
 
 from hypothesis import HealthCheck, settings
 

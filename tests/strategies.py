@@ -72,7 +72,7 @@ def multipliers(draw: st.DrawFn, rounding: str) -> tuple[int, int]:
 
 @st.composite
 def sums(draw: st.DrawFn, shift: int, width: int = 48) -> int:
-    """An accumulator of `width` bits; often one that 2^(shift - 1) scales onto a tie, or a neighbour of one."""
+    """An accumulator of `width` bits; often one that 2^(shift - 1) scales onto a tie or next to it."""
     limit = 2 ** (width - 1)
     if draw(st.booleans()):
         return draw(st.one_of(st.sampled_from((-limit, limit - 1, 0)), st.integers(-limit, limit - 1)))
@@ -81,7 +81,9 @@ def sums(draw: st.DrawFn, shift: int, width: int = 48) -> int:
 
 
 @st.composite
-def layer_scales(draw: st.DrawFn, rounding: str, channels: int | None) -> tuple[float, tuple[float, ...], float]:
+def layer_scales(
+    draw: st.DrawFn, rounding: str, channels: int | None
+) -> tuple[float, tuple[float, ...], float]:
     """Scales of x, of the weight (one, or `channels`) and of y, with a legal multiplier each.
 
     Powers of two throughout under pot_shift and half of the time else; scales of activations are
@@ -114,7 +116,7 @@ def integer_node(
     """Cross a real node over to integers as the lowering does: its operator, signature and arrays.
 
     operands: type and array of each (bias: f32 type and float64 array); computed: the positions that
-    are activations, whose arrays `prepare` may not see. The result's shape is inferred.
+    are activations, whose arrays `prepare` may not see. The result's shape is inferred, the form checked.
     """
     op = lookup(name)
     types = tuple(pair[0] if pair else None for pair in operands)
@@ -123,10 +125,12 @@ def integer_node(
     constants = tuple(None if i in computed or pair is None else pair[1] for i, pair in enumerate(operands))
     prepared = op.prepare(signature, constants, Numerics(rounding))
     made = [
-        (part.type, part.value) if isinstance(part, Constant) else operands[part] for part in prepared.operands
+        (part.type, part.value) if isinstance(part, Constant) else operands[part]
+        for part in prepared.operands
     ]
     assert all(pair is not None for pair in made)
     inputs = tuple(pair[0] for pair in made)  # type: ignore[index]
+    assert f"{' '.join(kind.dtype for kind in inputs)} -> {output.dtype}" in op.forms
     return op, replace(signature, inputs=inputs, attrs=prepared.attrs), [pair[1] for pair in made]  # type: ignore[index]
 
 

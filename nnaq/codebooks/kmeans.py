@@ -52,11 +52,11 @@ def _partition(values: np.ndarray, counts: np.ndarray, groups: int) -> list[int]
 
 def nearest(codes: np.ndarray, palette: Palette) -> np.ndarray:
     """Each code moved to the nearest entry of the palette; of two equally near, the lower."""
-    return np.array(palette.table, np.int8)[indices(codes, palette)]
+    return np.asarray(np.array(palette.table, np.int8)[indices(codes, palette)])
 
 
 def indices(codes: np.ndarray, palette: Palette) -> np.ndarray:
     """The index of the nearest entry for each code, as uint8."""
     table = np.array(palette.table, np.int64)
     middles = (table[1:] + table[:-1]) / 2
-    return np.searchsorted(middles, codes, side="left").astype(np.uint8)
+    return np.asarray(np.searchsorted(middles, codes, side="left"), np.uint8)

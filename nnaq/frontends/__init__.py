@@ -30,5 +30,5 @@ def check(path: Path, options: ImportOptions | None = None) -> tuple[Problem, ..
 def _must_be_onnx(path: Path) -> None:
     if path.suffix != ".onnx":
         raise FrontendError(
-            f"{path} is no .onnx file; export the model to ONNX, or lower a torch module with nnaq.lower(module, …)"
+            f"{path} is no .onnx file; export the model to ONNX, or hand nnaq.lower the torch module itself"
         )

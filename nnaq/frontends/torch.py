@@ -92,10 +92,18 @@ def _exported(
             program = torch.export.export(module.eval(), (), dict(given), dynamic_shapes=dynamic)
             return program.run_decompositions({op: table[op] for op in _TAKEN_APART})
     except Exception as error:  # torch raises whatever the module's own code does
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FrontendError(f"torch.export cannot read {type(module).__name__}: {reason}") from error
+        raise FrontendError(f"torch.export cannot read {type(module).__name__}: {_reason(error)}") from error
     finally:
         module.train(training)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, and of torch's complaints about open axes the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    fixed = [line for line in lines if "specialized it to be a constant" in line]
+    if fixed:
+        return f"{fixed[0].split('. If')[0].lstrip('- ')}; give that axis a whole size"
+    return lines[0] if lines else type(error).__name__
 
 
 def _open_axes(name: str, example: torch.Tensor, options: ImportOptions) -> dict[int, str]:

@@ -82,6 +82,7 @@ def conv(spatial: int) -> Handler:
             factor, offset = batch_norm_factors(norm)
             bias = offset if bias is None else bias * factor + offset
             weight, form = weight * factor.reshape(-1, *[1] * (spatial + 1)), norm.source
+            call.absorb(norm)
             call.walk.notes.append(f"batch norm {norm.source} is folded into {call.source}")
         stride, dilation = (numbers(call.args[key], spatial) for key in ("stride", "dilation"))
         attrs: dict[str, Attr] = {"groups": call.args["groups"], "activation": "none"}
@@ -94,8 +95,6 @@ def conv(spatial: int) -> Handler:
                 call.constant("bias", form, bias) if has else call.weight(f"{call.source}.bias", bias)
             )
         call.result(f"conv{spatial}d", inputs, attrs)
-        if norm is not None:
-            call.absorb(norm)
 
     return handle
 

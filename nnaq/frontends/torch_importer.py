@@ -32,6 +32,7 @@ class Walk:
     arrays   parameters, buffers and constants: (fully qualified name, value)
     values   the value of each result in the graph
     wanted   names that outputs wait for
+    absorbed nodes whose work the node before them does as well
     """
 
     builder: Builder
@@ -39,7 +40,7 @@ class Walk:
     arrays: dict[str, tuple[str, np.ndarray]]
     wanted: dict[str, str]
     values: dict[tuple[str, int], str] = field(default_factory=dict)
-    skipped: set[str] = field(default_factory=set)
+    absorbed: dict[str, fx.Node] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     _constants: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -49,7 +50,7 @@ class Walk:
     ) -> None:
         """Import every node that makes a tensor; what fails is in `problems` afterwards."""
         for node in nodes:
-            if node.op != "call_function" or not makes_tensor(node) or node.name in self.skipped:
+            if node.op != "call_function" or not makes_tensor(node) or (node.name, 0) in self.values:
                 continue
             kind = operator(node)
             if kind == GETITEM:
@@ -94,9 +95,10 @@ class Walk:
 
     def name_of(self, node: fx.Node, position: int = 0) -> str:
         """The name of a result: that of the output it becomes, else the node's place in the module."""
-        users = [u for u in node.users if operator(u) == GETITEM and u.args[1] == position]
-        for maker in (node, *users):
-            if maker.name in self.wanted and (position == 0 or maker is not node):
+        last = self.absorbed.get(node.name, node)
+        users = [u for u in last.users if operator(u) == GETITEM and u.args[1] == position]
+        for maker in (last, *users):
+            if maker.name in self.wanted and (position == 0 or maker is not last):
                 return self.wanted.pop(maker.name)
         return self.names.fresh(label(node) if position == 0 else f"{label(node)}.{position}")
 
@@ -185,6 +187,8 @@ class Call:
     def bind(self, value: str, position: int = 0) -> None:
         """Let a result stand for a value that is there already."""
         self.walk.values[self.node.name, position] = value
+        if self.node.name in self.walk.absorbed:
+            self.walk.values[self.walk.absorbed[self.node.name].name, position] = value
 
     def follower(self, kind: str) -> "Call | None":
         """The node that alone reads the result of this one, if it is a `kind`."""
@@ -194,9 +198,8 @@ class Call:
         return Call(self.walk, users[0])
 
     def absorb(self, follower: "Call") -> None:
-        """Let this node make the first result of `follower` as well."""
-        self.walk.skipped.add(follower.node.name)
-        self.walk.values[follower.node.name, 0] = self.walk.values[self.node.name, 0]
+        """Let the result of this node be the first result of `follower`."""
+        self.walk.absorbed[self.node.name] = follower.node
 
 
 def operator(node: fx.Node) -> str:

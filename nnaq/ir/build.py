@@ -87,6 +87,11 @@ class Builder:
 
     def build(self) -> Graph:
         return Graph(
-            self.name, tuple(self.inputs), tuple(self.outputs), tuple(self.nodes),
-            self.types, self.constants, tuple(self.states),
+            self.name,
+            tuple(self.inputs),
+            tuple(self.outputs),
+            tuple(self.nodes),
+            self.types,
+            self.constants,
+            tuple(self.states),
         )

@@ -106,9 +106,7 @@ class Graph:
         dag = nx.DiGraph()
         for node in self.nodes:
             dag.add_node(node.name, node=node)
-            dag.add_edges_from(
-                (self.producer[v].name, node.name) for v in node.inputs if v in self.producer
-            )
+            dag.add_edges_from((self.producer[v].name, node.name) for v in node.inputs if v in self.producer)
         return nx.freeze(dag)
 
     @cached_property

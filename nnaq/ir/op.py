@@ -94,9 +94,7 @@ def nothing_follows(signature: Signature) -> tuple[TensorType, ...] | None:
     return None
 
 
-def as_is(
-    signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
-) -> Prepared:
+def as_is(signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics) -> Prepared:
     """The integer form has the operands and attributes of the real form."""
     return Prepared(tuple(range(len(signature.inputs))), signature.attrs)
 

@@ -1,12 +1,12 @@
 """Graphs as text: what prints also parses. Constants are named and typed; arrays stand apart.
 
-    graph tiny {
-      input x: f32[T,4] time=0
-      state h: h_in -> h_out = h_zero: f32[1,8]
-      constant w: f32[8,4]
-      y: f32[T,8] = fully_connected(x, w) {activation="none"} from "model.fc"
-      output y time=0
-    }
+graph tiny {
+  input x: f32[T,4] time=0
+  state h: h_in -> h_out = h_zero: f32[1,8]
+  constant w: f32[8,4]
+  y: f32[T,8] = fully_connected(x, w) {activation="none"} from "model.fc"
+  output y time=0
+}
 """
 
 import json
@@ -76,8 +76,13 @@ def parse_graph(text: str, constants: Mapping[str, np.ndarray] | None = None) ->
         reader.read(line)
     values = {name: _constant(constants, name, reader.types[name]) for name in reader.constants}
     return Graph(
-        head[1], tuple(reader.inputs), tuple(reader.outputs), tuple(reader.nodes),
-        reader.types, values, tuple(reader.states),
+        head[1],
+        tuple(reader.inputs),
+        tuple(reader.outputs),
+        tuple(reader.nodes),
+        reader.types,
+        values,
+        tuple(reader.states),
     )
 
 

@@ -39,7 +39,10 @@ def observed_values(graph: Graph) -> list[str]:
 
 
 def calibrate(
-    graph: Graph, recordings: Iterable[Mapping[str, np.ndarray]], observer: str = "min_max", percentile: float = 0.9999
+    graph: Graph,
+    recordings: Iterable[Mapping[str, np.ndarray]],
+    observer: str = "min_max",
+    percentile: float = 0.9999,
 ) -> Ranges:
     """Ranges of every value of a real graph over the recordings (each a dict of inputs, time first).
 

@@ -20,7 +20,10 @@ from nnaq.kernels.boundary import dequantize_array
 
 @dataclass(frozen=True)
 class LayerError:
-    """The error of a node's first result, or of an input's quantiser. `exact`: no error at all, or nothing was compared."""
+    """The error of a node's first result, or of an input's quantiser.
+
+    `exact`: there is no error at all, or nothing was compared.
+    """
 
     name: str
     value: str

@@ -57,14 +57,18 @@ def real_range(kind: TensorType) -> tuple[float, float]:
     return (lowest - kind.zero_point) * kind.scale, (highest - kind.zero_point) * kind.scale
 
 
-def weight_type(weight: np.ndarray, axis: int, floor: np.ndarray | None = None, highest: int = 127) -> TensorType:
+def weight_type(
+    weight: np.ndarray, axis: int, floor: np.ndarray | None = None, highest: int = 127
+) -> TensorType:
     """The type of per-channel symmetric weight codes.
 
     floor: a least scale per channel; it keeps a large bias next to tiny weights inside 32 bits.
     A channel of zeros takes the largest scale of the others.
     """
-    size = np.abs(weight.astype(np.float64)).reshape(weight.shape).max(
-        axis=tuple(a for a in range(weight.ndim) if a != axis), initial=0
+    size = (
+        np.abs(weight.astype(np.float64))
+        .reshape(weight.shape)
+        .max(axis=tuple(a for a in range(weight.ndim) if a != axis), initial=0)
     )
     scales = size / highest
     scales = np.where(scales > 0, scales, scales.max(initial=0) or 1.0)

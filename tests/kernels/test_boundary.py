@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from strategies import assert_fast_is_reference, codes, integer_node, layer_scales, quantised, roundings, zero_points
+from strategies import (
+    assert_fast_is_reference,
+    codes,
+    integer_node,
+    layer_scales,
+    quantised,
+    roundings,
+    zero_points,
+)
 
 from nnaq.ir.op import Signature, Work, lookup
 from nnaq.ir.types import Quant, TensorType, bounds
@@ -35,7 +43,9 @@ def test_quantize_fast_is_reference(grid, rule):
     assert_fast_is_reference(lookup("quantize"), signature, [x.astype(np.float32)])
 
 
-@pytest.mark.parametrize(("rule", "expected"), [("half_even", [-2, -2, 0, 0, 2, 2]), ("half_away", [-3, -2, -1, 1, 2, 3])])
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("half_even", [-2, -2, 0, 0, 2, 2]), ("half_away", [-3, -2, -1, 1, 2, 3])]
+)
 def test_ties_follow_the_rule(rule, expected):
     kind = quantised("i8", (6,), 0.5)
     x = np.array([-1.25, -0.75, -0.25, 0.25, 0.75, 1.25], np.float32)
@@ -64,7 +74,9 @@ def test_fake_quantize_is_quantize_then_dequantize(grid, rule):
 
 @given(st.data())
 def test_codes_survive_the_way_over_the_reals(data):
-    kind = quantised("i8", (9,), data.draw(st.floats(2.0**-20, 2.0**10, width=32)), data.draw(zero_points("i8")))
+    kind = quantised(
+        "i8", (9,), data.draw(st.floats(2.0**-20, 2.0**10, width=32)), data.draw(zero_points("i8"))
+    )
     q = data.draw(codes(kind))
     np.testing.assert_array_equal(quantize_array(dequantize_array(q, kind), kind), q)
 

@@ -88,14 +88,18 @@ def test_integers_stay_within_the_stated_bound_of_the_reals(convolution):
     kind_x, kind_w, kind = signature.input(0), signature.input(1), signature.outputs[0]
     # Whole numbers in float64 are exact, so the real kernel gives the accumulator itself.
     attrs = {**signature.attrs, "activation": "none"}
-    (acc,) = op.real(np, attrs, x.astype(float) - kind_x.zero_point, weight.astype(float) - kind_w.zero_point, bias)
+    (acc,) = op.real(
+        np, attrs, x.astype(float) - kind_x.zero_point, weight.astype(float) - kind_w.zero_point, bias
+    )
     scales = kind_x.scale * np.broadcast_to(kind_w.quant.scale, len(weight)) / kind.scale
     steps = acc * scales.reshape(-1, *[1] * (acc.ndim - 2))
     low, high = bounds(kind.dtype)
     low = kind.zero_point if signature.attrs["activation"] == "relu" else low
     limited = np.clip(steps, low - kind.zero_point, high - kind.zero_point)
     # 2^-31 from the multiplier, 2^-50 from the roundings of this float64 quotient.
-    assert (np.abs(y.astype(int) - kind.zero_point - limited) <= 0.5 + np.abs(steps) * (2.0**-31 + 2.0**-50)).all()
+    assert (
+        np.abs(y.astype(int) - kind.zero_point - limited) <= 0.5 + np.abs(steps) * (2.0**-31 + 2.0**-50)
+    ).all()
 
 
 def test_padding_is_the_zero_point():
@@ -128,7 +132,12 @@ def test_the_proof_covers_every_tap_and_is_sharp():
         ("conv1d", [("T", 129, 4), (128, 129, 3)], {"padding": (1, 1)}, ("T", 128, 4)),
         ("conv1d", [(1, 4, "T"), (8, 2, 3), (8,)], {"groups": 2, "stride": 2}, (1, 8, "(T-3)//2+1")),
         ("conv1d", [(1, 4, "T"), (8, 4, 3)], {"dilation": 2, "padding": (4, 0)}, (1, 8, "T")),
-        ("conv2d", [("B", 1, "T", 80), (32, 1, 3, 3)], {"stride": (1, 2), "padding": (2, 0, 0, 0)}, ("B", 32, "T", 39)),
+        (
+            "conv2d",
+            [("B", 1, "T", 80), (32, 1, 3, 3)],
+            {"stride": (1, 2), "padding": (2, 0, 0, 0)},
+            ("B", 32, "T", 39),
+        ),
         ("conv2d", [(1, 1, 2, 2), (3, 1, 3, 3)], {}, (1, 3, 0, 0)),
     ],
 )
@@ -139,7 +148,12 @@ def test_shapes_may_be_symbolic(name, shapes, attrs, expected):
 @pytest.mark.parametrize(
     ("name", "shapes", "attrs", "words"),
     [
-        ("conv1d", [(1, 5, 9), (8, 4, 3)], {}, r"5 channels of x \[1,5,9\] do not fit weight \[8,4,3\] with 1 groups"),
+        (
+            "conv1d",
+            [(1, 5, 9), (8, 4, 3)],
+            {},
+            r"5 channels of x \[1,5,9\] do not fit weight \[8,4,3\] with 1 groups",
+        ),
         ("conv1d", [(1, 4, 9), (9, 2, 3)], {"groups": 2}, r"4 channels .* with 2 groups"),
         ("conv1d", [(1, "C", 9), (8, 4, 3)], {}, "C channels"),
         ("conv2d", [(1, 5, 9), (8, 4, 3, 3)], {}, "must have rank 4"),

@@ -89,7 +89,9 @@ def test_a_scale_too_small_for_a_shift_becomes_zero():
     assert quantize_multiplier(2.0**-33) == (0, 0)
 
 
-@pytest.mark.parametrize(("scale", "rounding", "words"), [(2.0, "single", "left shift"), (0.3, "pot_shift", "0.3")])
+@pytest.mark.parametrize(
+    ("scale", "rounding", "words"), [(2.0, "single", "left shift"), (0.3, "pot_shift", "0.3")]
+)
 def test_scales_without_a_code_are_refused(scale, rounding, words):
     with pytest.raises(LoweringError, match=words):
         quantize_multiplier(scale, rounding)

@@ -34,9 +34,17 @@ def layers(draw, rounding=None):
     depth, outputs = draw(st.integers(1, 40)), draw(st.integers(1, 9))
     scale_x, scales, scale_y = draw(layer_scales(rounding, draw(st.sampled_from((None, outputs)))))
     x = quantised(x_dtype, (draw(sizes), draw(st.integers(1, 3)), depth), scale_x, draw(zero_points(x_dtype)))
-    weight_quant = Quant(scales, 0, 0) if len(scales) > 1 else Quant(scales[:1], draw(st.sampled_from((0, 0, 5))))
+    weight_quant = (
+        Quant(scales, 0, 0) if len(scales) > 1 else Quant(scales[:1], draw(st.sampled_from((0, 0, 5))))
+    )
     weight = TensorType(draw(st.sampled_from(("i8", "i4"))), (outputs, depth), weight_quant)
-    bias = draw(st.integers(-3000, 3000)) * scale_x * scales[0] * draw(codes(quantised("i8", (outputs,)))) / 128.0
+    bias = (
+        draw(st.integers(-3000, 3000))
+        * scale_x
+        * scales[0]
+        * draw(codes(quantised("i8", (outputs,))))
+        / 128.0
+    )
     operands = [(x, draw(codes(x))), (weight, draw(codes(weight)))]
     operands.append(draw(st.sampled_from((None, (TensorType("f32", (outputs,)), bias)))))
     output = quantised(y_dtype, (), scale_y, draw(zero_points(y_dtype)))
@@ -58,7 +66,9 @@ def test_the_proof_is_sharp_and_the_worst_input_runs(x_dtype, width, sign):
     weights = np.full(weight.shape, 127 * sign * (1 if x_dtype == "i8" else -1), np.int8)
     left = 2**width - 1 - accumulator_bound(weights, x, np.zeros(1))
     kind = TensorType("f32", (1,))
-    layer = integer_node("fully_connected", [(x, worst), (weight, weights), (kind, np.array([sign * left]))], output)
+    layer = integer_node(
+        "fully_connected", [(x, worst), (weight, weights), (kind, np.array([sign * left]))], output
+    )
     assert_fast_is_reference(*layer)
     real = int(layer[2][2][0]) + int(weights[0].astype(int) @ (worst[0].astype(int) - x.zero_point))
     assert real == sign * (2**width - 1)
@@ -75,13 +85,28 @@ def test_sums_beyond_32_bits_pass_through_stretches_of_products():
     assert (y == (1100 * 2**22 + 2**17) >> 18).all()
 
 
+@pytest.mark.parametrize("name", ["fully_connected", "matmul"])
+def test_small_sums_may_be_scaled_up(name):
+    generator = np.random.default_rng(0)
+    x, other = quantised("i8", (20, 4), 0.75), quantised("i8", (4, 4), 1.0)
+    operands = [(kind, generator.integers(-128, 128, kind.shape).astype(np.int8)) for kind in (x, other)]
+    computed = (0, 1) if name == "matmul" else (0,)
+    node = integer_node(name, operands, quantised("i16", (), 2.0**-8), {}, "single", computed)
+    assert (node[2][-1] == 8).all()
+    assert_fast_is_reference(*node)
+    with pytest.raises(LoweringError, match="left shift"):
+        integer_node(name, operands, quantised("i16", (), 2.0**-16), {}, "single", computed)
+
+
 @given(layers("single"))
 def test_integers_stay_within_the_stated_bound_of_the_reals(layer):
     op, signature, (x, weight, bias, *_) = layer
     (y,) = op.fast(*layer[1:2], *layer[2])
     kind_x, kind_w, kind_y = signature.input(0), signature.input(1), signature.outputs[0]
     # Whole numbers in float64 are exact, so the real kernel gives the accumulator itself.
-    (acc,) = op.real(np, {}, x.astype(float) - kind_x.zero_point, weight.astype(float) - kind_w.zero_point, bias)
+    (acc,) = op.real(
+        np, {}, x.astype(float) - kind_x.zero_point, weight.astype(float) - kind_w.zero_point, bias
+    )
     steps = acc * kind_x.scale * kind_w.quant.scales(2)[:, 0] / kind_y.scale
     assert_within_bound(y, steps, signature)
 
@@ -92,7 +117,9 @@ def assert_within_bound(y, steps, signature):
     low, high = bounds(kind.dtype)
     low = kind.zero_point if signature.attrs.get("activation") == "relu" else low
     limited = np.clip(steps, low - kind.zero_point, high - kind.zero_point)
-    assert (np.abs(y.astype(int) - kind.zero_point - limited) <= 0.5 + np.abs(steps) * (2.0**-31 + 2.0**-50)).all()
+    assert (
+        np.abs(y.astype(int) - kind.zero_point - limited) <= 0.5 + np.abs(steps) * (2.0**-31 + 2.0**-50)
+    ).all()
 
 
 @st.composite
@@ -101,7 +128,9 @@ def products(draw):
     rounding, dtype, y_dtype = draw(roundings), draw(dtypes), draw(dtypes)
     scale_a, scales_b, scale_y = draw(layer_scales(rounding, None))
     m, k, n = draw(sizes), draw(st.integers(1, 40)), draw(sizes)
-    batch_a, batch_b = draw(st.sampled_from((((), ()), ((2,), (2,)), ((3, 1), (2,)), ((), (2, 1)), ((0,), (1,)))))
+    batch_a, batch_b = draw(
+        st.sampled_from((((), ()), ((2,), (2,)), ((3, 1), (2,)), ((), (2, 1)), ((0,), (1,))))
+    )
     a = quantised(dtype, (*batch_a, m, k), scale_a, draw(zero_points(dtype)))
     b = quantised(dtype, (*batch_b, k, n), scales_b[0], draw(zero_points(dtype)))
     output = quantised(y_dtype, (), scale_y, draw(zero_points(y_dtype)))
@@ -152,14 +181,16 @@ def test_matmul_refuses_a_depth_nobody_knows():
 def test_types_without_an_integer_form_are_refused(changes, words):
     types = {0: quantised("i8", (1, 2)), 1: quantised("i8", (2, 2))} | changes
     with pytest.raises(LoweringError, match=words):
-        integer_node("fully_connected", [(types[i], np.zeros((2, 2))) for i in (0, 1)], quantised("i8", (), 64.0))
+        integer_node(
+            "fully_connected", [(types[i], np.zeros((2, 2))) for i in (0, 1)], quantised("i8", (), 64.0)
+        )
 
 
 @pytest.mark.parametrize("bias", [2.0**31, -(2.0**31) - 1, np.nan, np.inf])
 def test_a_bias_that_does_not_fit_is_refused(bias):
     pair = (TensorType("f32", (1,)), np.array([bias]))
     layer = [(quantised("i8", (1, 1)), np.zeros((1, 1))), (quantised("i8", (1, 1)), np.ones((1, 1))), pair]
-    with pytest.raises(LoweringError, match="fully_connected: the bias .* of channel 0 .* does not fit i32"):
+    with pytest.raises(LoweringError, match=r"fully_connected: the bias .* of channel 0 .* does not fit i32"):
         integer_node("fully_connected", layer, quantised("i8", ()))
 
 
@@ -212,6 +243,8 @@ def test_real_kernels_agree_with_torch_and_have_its_gradient():
     op = lookup("fully_connected")
     (ours,) = op.real(torch, {"activation": "relu"}, x, w, b)
     assert torch.equal(ours, torch.relu(torch.nn.functional.linear(x, w, b)))
-    np.testing.assert_array_equal(op.real(np, {"activation": "relu"}, *(v.numpy() for v in (x, w, b)))[0], ours)
+    np.testing.assert_array_equal(
+        op.real(np, {"activation": "relu"}, *(v.numpy() for v in (x, w, b)))[0], ours
+    )
     leaves = [v.requires_grad_() for v in (x, w, b)]
     assert torch.autograd.gradcheck(lambda *v: op.real(torch, {}, *v), leaves)
