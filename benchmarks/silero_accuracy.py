@@ -102,7 +102,9 @@ def main() -> None:
     }
     print(result["drift"], [r["value"] for r in result["raises"]])
     if given.out:
-        given.out.write_text(json.dumps({"command": vars(given), **result}, indent=1, default=str) + "\n")
+        sets = {name: "/".join(vars(given)[name].parts[-2:]) for name in ("calibrate", "evaluate", "noise")}
+        options = {name: vars(given)[name] for name in ("activations", "count", "seed")}
+        given.out.write_text(json.dumps({**sets, **options, **result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -100,6 +100,11 @@ def prepare_bias(who: str, bias: np.ndarray | None, scales: np.ndarray, dtype: s
     return whole
 
 
+def shift_bound(dtype: str, bound: int) -> int:
+    """The bound that limits left shifts of an accumulator: its own for i32; an i48 has bits to spare."""
+    return bound if dtype == "i32" else 2**47
+
+
 def channel_multipliers(
     scale_x: float, weight_scales: np.ndarray, scale_y: float, rounding: str, bound: int = 2**31
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +155,7 @@ def prepare_layer(who: str) -> Prepare:
             )
         scales = channel_scales(weight, len(codes))
         whole = bias_constant(who, x, weight, codes, bias)
-        bound = accumulator_bound(codes, x, whole.value, weight.zero_point)
+        bound = shift_bound(whole.type.dtype, accumulator_bound(codes, x, whole.value, weight.zero_point))
         multiplier, shift = channel_multipliers(x.scale, scales, y.scale, numerics.rounding, bound)
         attrs = {**signature.attrs, "rounding": numerics.rounding}
         return Prepared((0, 1, whole, *multiplier_constants(multiplier, shift)), attrs)

@@ -57,10 +57,15 @@ class Geometry:
     padding: tuple[int, int, int, int]
     groups: int
 
+    @property
+    def extents(self) -> Pair:
+        """Rows and columns from the first tap to the last."""
+        return self.dilation[0] * (self.kernel[0] - 1) + 1, self.dilation[1] * (self.kernel[1] - 1) + 1
+
     def size(self, height: int, width: int) -> Pair:
         """Positions of the window over an image."""
         top, left, bottom, right = self.padding
-        rows, columns = (self.dilation[i] * (self.kernel[i] - 1) + 1 for i in (0, 1))
+        rows, columns = self.extents
         return (
             int(window(height, top + bottom, rows, self.stride[0])),
             int(window(width, left + right, columns, self.stride[1])),
@@ -108,50 +113,53 @@ def infer(name: str, rank: int, inputs: Types, attrs: Mapping[str, Attr]) -> tup
     check_layer(name, inputs, attrs)
     top, left, bottom, right = shape.padding
     padded, sizes = (top + bottom, left + right)[2 - rank :], x.shape[2:]
-    extents = [d * (k - 1) + 1 for d, k in zip(shape.dilation, shape.kernel, strict=True)][2 - rank :]
-    positions = map(window, sizes, padded, extents, shape.stride[2 - rank :])
+    positions = map(window, sizes, padded, shape.extents[2 - rank :], shape.stride[2 - rank :])
     return ((x.shape[0], outputs, *positions),)
-
-
-def window_index(shape: Geometry, height: int, width: int) -> np.ndarray:
-    """Where each window reads a padded and flattened image: [KH*KW, positions]."""
-    rows, columns = shape.size(height, width)
-    across = width + shape.padding[1] + shape.padding[3]
-    y = np.arange(shape.kernel[0])[:, None] * shape.dilation[0] + np.arange(rows) * shape.stride[0]
-    x = np.arange(shape.kernel[1])[:, None] * shape.dilation[1] + np.arange(columns) * shape.stride[1]
-    index = y[:, None, :, None] * across + x[None, :, None, :]
-    return index.reshape(math.prod(shape.kernel), rows * columns)
 
 
 def pad_real(xp: Any, x: Any, padding: tuple[int, int, int, int]) -> Any:
     """x [N,C,H,W] with zeros around it."""
     top, left, bottom, right = padding
     for axis, before, after in ((2, top, bottom), (3, left, right)):
-        if before or after:
-            shape = list(x.shape)
-            ends = [
-                xp.zeros((*shape[:axis], n, *shape[axis + 1 :]), dtype=x.dtype, device=x.device)
-                for n in (before, after)
-            ]
-            x = xp.concatenate((ends[0], x, ends[1]), axis)
+        ends = []
+        for size in (before, after):
+            shape = (*x.shape[:axis], size, *x.shape[axis + 1 :])
+            ends.append(xp.zeros(shape, dtype=x.dtype, device=x.device))
+        x = xp.concatenate((ends[0], x, ends[1]), axis) if before or after else x
     return x
 
 
+def windows_real(xp: Any, x: Any, shape: Geometry) -> Any:
+    """What each window sees of x [N,C,H,W] and the zeros around it: [N,C,rows,columns,KH,KW], a view."""
+    rows, columns = shape.size(*x.shape[2:])
+    tall, wide = shape.extents
+    top, left, bottom, right = shape.padding
+    # Where x is smaller than the window there is no position; more zeros make one to cut off again.
+    lack = max(tall - x.shape[2] - top - bottom, 0), max(wide - x.shape[3] - left - right, 0)
+    padded = pad_real(xp, x, (top, left, bottom + lack[0], right + lack[1]))
+    if xp is np:
+        every = np.lib.stride_tricks.sliding_window_view(padded, (tall, wide), (2, 3))
+        seen = every[:, :, :: shape.stride[0], :: shape.stride[1]]
+    else:
+        seen = padded.unfold(2, tall, shape.stride[0]).unfold(3, wide, shape.stride[1])
+    return seen[:, :, :rows, :columns, :: shape.dilation[0], :: shape.dilation[1]]
+
+
 def real(xp: Any, attrs: Mapping[str, Attr], x: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
-    """activation(convolution(x, weight) + bias): windows by index, then one product of matrices."""
+    """activation(convolution(x, weight) + bias): windows as rows, then one product of matrices per group."""
     shape = geometry(attrs, weight.shape[2:])
     count, channels, *spatial = x.shape
-    height, width = (1, *spatial)[-2:]
-    outputs, groups = weight.shape[0], shape.groups
-    rows, columns = shape.size(height, width)
-    padded = pad_real(xp, x.reshape(count, channels, height, width), shape.padding)
-    flat = padded.reshape(count, channels, padded.shape[2] * padded.shape[3])
-    windows = flat[:, :, window_index(shape, height, width)]
-    depth = channels // groups * math.prod(shape.kernel)
-    stacked = windows.reshape(count, groups, depth, rows * columns)
-    y = (weight.reshape(groups, outputs // groups, depth) @ stacked).reshape(count, outputs, rows * columns)
-    y = activate(xp, attrs, y if bias is None else y + bias[:, None])
-    return (y.reshape(count, outputs, *(rows, columns)[2 - len(spatial) :]),)
+    seen = windows_real(xp, x.reshape(count, channels, *(1, *spatial)[-2:]), shape)
+    rows, columns = seen.shape[2:4]
+    groups, inner, outputs = shape.groups, channels // shape.groups, weight.shape[0]
+    depth = inner * math.prod(shape.kernel)
+    split = seen.reshape(count, groups, inner, *seen.shape[2:])
+    stacked = xp.moveaxis(split, (1, 2), (0, 4)).reshape(groups, count * rows * columns, depth)
+    y = stacked @ weight.reshape(groups, outputs // groups, depth).swapaxes(1, 2)
+    y = xp.moveaxis(y.reshape(groups, count, rows, columns, outputs // groups), (0, 4), (1, 2))
+    y = y.reshape(count, outputs, *(rows, columns)[2 - len(spatial) :])
+    y = y if bias is None else y + bias.reshape(outputs, *[1] * len(spatial))
+    return (activate(xp, attrs, y),)
 
 
 def reference(

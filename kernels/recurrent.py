@@ -29,60 +29,54 @@ code of c itself) takes the place of d and tanh_table: a runtime that interpolat
 grid finer than Q3.12 is met bit for bit through it. Over no frames the states come back as they are.
 """
 
-import math
 from collections.abc import Mapping
-from functools import cache
 from itertools import product
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 
 from nnaq.errors import LoweringError, OpError
-from nnaq.ir.build import Builder
 from nnaq.ir.dims import Shape, show
-from nnaq.ir.graph import Graph
-from nnaq.ir.numerics import Numerics, Rounding
+from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, register
-from nnaq.ir.op import lookup as operator
-from nnaq.ir.types import Quant, TensorType, bounds, storage
+from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.jit import jit
 from nnaq.kernels.accumulate import (
     ACCUMULATORS,
-    accumulator,
-    accumulator_bound,
     bias_constant,
     centred_rows,
-    channel_multipliers,
-    channel_scales,
-    prove_wrap_free,
     requantize_rows,
     span_of,
 )
 from nnaq.kernels.fixedpoint import (
     CODES,
-    quantize_multiplier,
     quantize_multipliers,
     requantize,
     requantize_reference,
     saturate,
     saturate_reference,
 )
-from nnaq.kernels.lut import lookup, lookup_reference, sigmoid_function, table_16
-
-X, H0, C0, W_INPUT, W_RECURRENT, BIAS = range(6)
-OPERANDS = ("x", "h0", "c0", "w_input", "w_recurrent", "bias?")
-CONSTANTS = (
-    "input_multiplier", "input_shift", "recurrent_multiplier", "recurrent_shift",
-    "sigmoid_table", "tanh_table", "hidden_multiplier", "hidden_shift", "cell_table",
-)  # fmt: skip
-
-GATE_FRACTION = 12
-GATE_SCALE = 2.0**-GATE_FRACTION
-CURVE_SCALE = 2.0**-15
-LARGEST_LEFT_SHIFT = 14
-LOW, HIGH = bounds("i16")
-
-Pair = tuple[int, int]
+from nnaq.kernels.lstm_numbers import (
+    BIAS,
+    C0,
+    CONSTANTS,
+    GATE_FRACTION,
+    H0,
+    HIGH,
+    LOW,
+    OPERANDS,
+    W_INPUT,
+    W_RECURRENT,
+    Pair,
+    X,
+    cell_fraction,
+    curve_tables,
+    gate_multipliers,
+    power_multipliers,
+    product_rounding,
+)
+from nnaq.kernels.lstm_step import primitives
+from nnaq.kernels.lut import lookup, lookup_reference
 
 
 def infer(inputs: tuple[TensorType | None, ...], attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
@@ -193,70 +187,6 @@ def _check_states(signature: Signature) -> None:
 def _constant_type(name: str, array: np.ndarray) -> TensorType:
     dtype = "i16" if name.endswith("table") else "i32" if name.endswith("multiplier") else "i8"
     return TensorType(dtype, array.shape)
-
-
-def cell_fraction(cell: TensorType) -> int:
-    """n of the cell's scale 2^-n. Raises LoweringError where there is none in 9..15."""
-    mantissa, exponent = math.frexp(cell.scale)
-    if cell.dtype != "i16" or cell.zero_point != 0 or mantissa != 0.5 or not 9 <= 1 - exponent <= 15:
-        raise LoweringError(
-            f"lstm: the cell must be i16 with zero_point 0 and a scale 2^-9 … 2^-15, found {cell}"
-        )
-    return 1 - exponent
-
-
-def gate_multipliers(
-    who: str, x: TensorType, weight: TensorType, codes: np.ndarray, bias: np.ndarray, rounding: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Multipliers (int32) and shifts (int8) [4H] of s_x * s_w[j] / 2^-12.
-
-    Proves the accumulator wrap-free, and that it still fits after the left shift.
-    """
-    dtype = accumulator(x)
-    bound = accumulator_bound(codes, x, bias, weight.zero_point)
-    prove_wrap_free(f"lstm w_{who}", bound, dtype)
-    scales = channel_scales(weight, len(codes))
-    if rounding == "half_even":
-        return channel_multipliers(x.scale, scales, GATE_SCALE, rounding)
-    left = np.maximum(np.frexp(x.scale * scales / GATE_SCALE)[1], 0)
-    multiplier, shift = channel_multipliers(x.scale, scales / 2.0**left, GATE_SCALE, rounding)
-    lifted = shift.astype(np.int64) + left
-    largest = 1 if rounding == "pot_shift" else LARGEST_LEFT_SHIFT
-    if dtype == "i32":
-        largest = min(largest, max(30 - (bound - 1).bit_length(), 1))
-    if lifted.max(initial=0) > largest:
-        raise LoweringError(
-            f"lstm w_{who}: scale_x * scale_w = {x.scale * float(scales.max())} needs a left shift of "
-            f"{lifted.max()} to reach 2^-12, at most {largest} is exact; use finer codes for this operand"
-        )
-    return multiplier, lifted.astype(np.int8)
-
-
-def curve_tables() -> tuple[np.ndarray, np.ndarray]:
-    """The 513 entries of sigmoid and tanh, Q3.12 to Q0.15."""
-    x, y = (TensorType("i16", (), Quant((scale,))) for scale in (GATE_SCALE, CURVE_SCALE))
-    return table_16(sigmoid_function, x, y)[0], table_16(lambda xp, v: xp.tanh(v), x, y)[0]
-
-
-def product_rounding(rounding: str) -> str:
-    """How everything behind the accumulators rounds: double_m16 is a rule for accumulators only."""
-    return "double" if rounding == "double_m16" else rounding
-
-
-class Powers(NamedTuple):
-    """Multipliers and shifts (q, s) of the powers of two in the formula."""
-
-    curve: Pair  # 2^-7, of a table's value
-    keep: Pair  # 2^-15, of f*c
-    new: Pair  # 2^(n-30), of i*g
-    cell: Pair  # 2^(12-n), of c; 1 where n <= 12
-
-
-@cache
-def power_multipliers(fraction: int, rounding: str) -> Powers:
-    """The multipliers of a cell with `fraction` fraction bits."""
-    scales = (2.0**-7, 2.0**-15, 2.0 ** (fraction - 30), 2.0 ** min(GATE_FRACTION - fraction, 0))
-    return Powers(*(quantize_multiplier(scale, rounding) for scale in scales))
 
 
 # Plain Python integers
@@ -454,109 +384,6 @@ def work(signature: Signature) -> Work:
     width = signature.input(X).shape[2]
     steps = int(frames) * int(batch) * int(units)
     return Work(macs=steps * 4 * (int(width) + int(units)), elementwise=9 * steps, lookups=5 * steps)
-
-
-# The normative graph
-
-
-def primitives(signature: Signature) -> Graph:
-    """One frame as a graph of integer primitives, whatever the stretch of time of `signature`.
-
-    Inputs `x` [B,I], `h` [B,H], `c` [B,H], then the constant operands under their own names
-    (`w_input` … `hidden_shift`, `cell_table` where the node has one); outputs `h_next` and `c_next`.
-    """
-    return _StepGraph(signature).build()
-
-
-class _StepGraph:
-    """Collects the primitives of one frame; values are names in the builder."""
-
-    def __init__(self, signature: Signature) -> None:
-        self.builder = Builder("lstm_step")
-        self.rounding = str(signature.attrs["rounding"])
-        self.after = product_rounding(self.rounding)
-        self.fraction = cell_fraction(signature.input(C0))
-        self.powers = power_multipliers(self.fraction, self.after)
-        self.hidden, self.cell = signature.input(H0), signature.input(C0)
-        self.gates = TensorType("i16", self.hidden.shape, Quant((GATE_SCALE,)))
-        self.levels = TensorType("i16", self.hidden.shape, Quant((CURVE_SCALE,)))
-        x = signature.input(X)
-        names = ("x", "h", "c", "w_input", "w_recurrent", "bias", *CONSTANTS)
-        kinds = (x.with_shape(x.shape[1:]), *signature.inputs[1:])
-        for name, kind in zip(names, kinds, strict=False):
-            assert kind is not None
-            self.builder.input(name, kind)
-
-    def build(self) -> Graph:
-        a = self.pre_activations()
-        i, f, g, o = (self.gate(a, k) for k in range(4))
-        i, f, o = (self.curve("sigmoid", gate, "sigmoid_table") for gate in (i, f, o))
-        g = self.curve("tanh", g, "tanh_table")
-        kept = self.node("mul", (f, "c", *self.rescale(self.powers.keep)), self.cell, "kept")
-        new = self.node("mul", (i, g, *self.rescale(self.powers.new)), self.cell, "new")
-        c = self.sum(kept, new, self.cell, "c_next")
-        operands = (self.tanh_of_cell(c), o, "hidden_multiplier", "hidden_shift")
-        h = self.node("mul", operands, self.hidden, "h_next")
-        self.builder.output(h)
-        self.builder.output(c)
-        return self.builder.build()
-
-    def node(
-        self, op: str, operands: tuple[str, ...], kind: TensorType, name: str, rounding: str = ""
-    ) -> str:
-        attrs = {"rounding": rounding or self.after}
-        return self.builder.node(op, operands, attrs, (name,), (kind,))[0]
-
-    def rescale(self, pair: Pair) -> tuple[str, str]:
-        """A multiplier and a shift as constants."""
-        multiplier = self.builder.constant("multiplier", np.array(pair[0], np.int32))
-        return multiplier, self.builder.constant("shift", np.array(pair[1], np.int8))
-
-    def pre_activations(self) -> str:
-        """All four gates [B, 4H] in Q3.12."""
-        rows = 4 * int(self.hidden.shape[1])
-        kind = self.gates.with_shape((self.hidden.shape[0], rows))
-        dtype = accumulator(self.hidden)
-        no_bias = self.builder.constant("no_bias", np.zeros(rows, storage(dtype)), TensorType(dtype, (rows,)))
-        parts = []
-        for operand, who, bias in (("x", "input", "bias"), ("h", "recurrent", no_bias)):
-            operands = (operand, f"w_{who}", bias, f"{who}_multiplier", f"{who}_shift")
-            parts.append(self.node("fully_connected", operands, kind, f"from_{operand}", self.rounding))
-        return self.sum(parts[0], parts[1], kind, "pre_activations")
-
-    def sum(self, a: str, b: str, kind: TensorType, name: str) -> str:
-        """a + b at one scale; its rescales are those add prepares for 1."""
-        signature = Signature((kind, kind), (kind,))
-        numerics = Numerics(cast(Rounding, self.after))
-        made = operator("add").prepare(signature, (None, None), numerics).operands
-        constants = (self.builder.constant(m.name, m.value, m.type) for m in made if isinstance(m, Constant))
-        return self.node("add", (a, b, *constants), kind, name)
-
-    def gate(self, gates: str, k: int) -> str:
-        units = int(self.hidden.shape[1])
-        cut = {"starts": (k * units,), "ends": ((k + 1) * units,), "axes": (1,), "steps": (1,)}
-        return self.builder.node("slice", (gates,), cut, (f"gate_{'ifgo'[k]}",), (self.gates,))[0]
-
-    def curve(self, op: str, value: str, table: str) -> str:
-        """sigmoid or tanh from Q3.12 to Q0.15."""
-        return self.node(op, (value, table, *self.rescale(self.powers.curve)), self.levels, f"{op}_{value}")
-
-    def tanh_of_cell(self, c: str) -> str:
-        if "cell_table" in self.builder.types:
-            return self.curve("tanh", c, "cell_table")
-        if self.fraction > GATE_FRACTION:
-            c = self.node("rescale", (c, *self.rescale(self.powers.cell)), self.gates, "cell_in_gate_format")
-        elif self.fraction < GATE_FRACTION:
-            c = self.raised(c)
-        return self.curve("tanh", c, "tanh_table")
-
-    def raised(self, c: str) -> str:
-        """sat16(c * 2^(12-n)): a product with a whole constant, which no rounding touches."""
-        factor = 2 ** (GATE_FRACTION - self.fraction)
-        kind = TensorType("i16", (1,), Quant((1.0 / factor,)))
-        constant = self.builder.constant("factor", np.array([factor], np.int16), kind)
-        one = quantize_multiplier(1.0, self.after)
-        return self.node("mul", (c, constant, *self.rescale(one)), self.gates, "cell_in_gate_format")
 
 
 def _forms() -> tuple[str, ...]:

@@ -214,7 +214,7 @@ def check(
         print(json.dumps({"problems": [str(p) for p in problems], "islands": host}, indent=2))
     if problems:
         listed = "; ".join(str(p) for p in problems)
-        raise FrontendError(f"{model} has {len(problems)} nodes that cannot be imported: {listed}")
+        raise FrontendError(f"{model} has {counted(len(problems), 'node')} that cannot be imported: {listed}")
     if not as_json:
         assert graph is not None
         print(
@@ -319,13 +319,14 @@ class _reporter:
             TimeRemainingColumn(),
         )
         console = Console(stderr=True, quiet=self.quiet)
-        self.progress = Progress(*columns, console=console, disable=self.quiet)
+        # Bars are for people who watch: in a pipe or a log they would be stray lines.
+        self.progress = Progress(*columns, console=console, disable=not console.is_terminal)
         self.progress.start()
 
         def track(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
             return iter(self.progress.track(items, total=total, description=what))
 
-        return Reporter(lambda line: console.print(line, markup=False, highlight=False), track)
+        return Reporter(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), track)
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
@@ -334,7 +335,7 @@ class _reporter:
 def main() -> None:
     """Run the command line; a NnaqError becomes one line and exit code 2."""
     try:
-        app()
+        app(prog_name="nnaq")
     except NnaqError as error:
         print(f"nnaq: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -33,7 +33,7 @@ from nnaq.report import Crossing as Boundary
 from nnaq.simulate import OpCost, Simulation, chrome_trace, simulate
 from nnaq.targets import Target
 from nnaq.tasks.framing import frame_seconds, model_inputs
-from nnaq.tasks.metrics import Decision, Figure, Metric, parse_metric, sqnr_db
+from nnaq.tasks.metrics import Decision, Fidelity, Figure, Metric, parse_metric, sqnr_db
 from nnaq.tasks.recordings import Recording, find_recordings, refuse_overlap, split
 
 Inputs = dict[str, np.ndarray]
@@ -166,7 +166,7 @@ def judge(
     """The metric's figures on recordings nothing was chosen from."""
     exact = outputs_of(crossing.real, reporter.track(recordings, "real model", len(recordings)))
     found = outputs_of(crossing.integer, reporter.track(recordings, "integer model", len(recordings)))
-    return {**metric.evaluate(exact, found)}
+    return {**Fidelity().evaluate(exact, found), **metric.evaluate(exact, found)}
 
 
 def stretches(graph: Graph, recordings: Iterable[Inputs], frames: int) -> Iterator[Inputs]:

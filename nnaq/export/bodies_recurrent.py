@@ -10,7 +10,7 @@ from nnaq.export.bodies_fixedpoint import Rescaler, rescaler
 from nnaq.export.body_builder import Body
 from nnaq.ir.op import Signature
 from nnaq.ir.types import bounds
-from nnaq.kernels.recurrent import (
+from nnaq.kernels.lstm_numbers import (
     BIAS,
     C0,
     GATE_FRACTION,

@@ -76,7 +76,16 @@ def refusal(name: str, problems: Sequence[Problem]) -> FrontendError:
         hint = f" ({kind.hint})" if kind.hint else ""
         lines.append(f"{kind.op} at {', '.join(map(repr, nodes[:_SHOWN]))}{more}: {kind.reason}{hint}")
     said = "; ".join(lines)
-    return FrontendError(f"model {name!r} has {len(problems)} nodes that cannot be imported: {said}")
+    return FrontendError(f"model {name!r} has {counted(len(problems), 'node')} that cannot be imported: {said}")
+
+
+def counted(count: int, word: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1, "node"), counted(2, "node")
+    ('1 node', '2 nodes')
+    """
+    return f"{count} {word}" + "s" * (count != 1)
 
 
 def reshape_to(shape: Shape, target: Shape) -> dict[str, Attr]:

@@ -83,7 +83,7 @@ def _exported(
 ) -> torch.export.ExportedProgram:
     open_axes = {name: _open_axes(name, example, options) for name, example in given.items()}
     auto = torch.export.Dim.DYNAMIC
-    dynamic = {name: {axis: auto for axis in axes} for name, axes in open_axes.items()}
+    dynamic = {name: dict.fromkeys(axes, auto) for name, axes in open_axes.items()}
     training = module.training
     table = torch.export.default_decompositions()
     try:

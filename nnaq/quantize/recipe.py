@@ -40,6 +40,7 @@ Everything but `name` may be left out. A lowering writes the recipe it ended wit
 in, as `recipe.toml`: the same choices can be read, edited and used again.
 """
 
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -225,7 +226,7 @@ def _one_of(what: str, *kinds: type) -> BeforeValidator:
     """One sentence for a union; pydantic would report each of its members."""
 
     def check(value: object) -> object:
-        if not isinstance(value, kinds):
+        if not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"found {value!r}, expected {what}")
         return value
 

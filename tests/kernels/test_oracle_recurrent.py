@@ -10,7 +10,7 @@ from oracles.vectors import load_vectors
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Signature, lookup
 from nnaq.ir.types import Quant, TensorType
-from nnaq.kernels.recurrent import BIAS, power_multipliers
+from nnaq.kernels.lstm_numbers import BIAS, power_multipliers
 
 LSTM = lookup("lstm")
 GOLDEN = Path(__file__).parents[1] / "golden" / "oracles"

@@ -14,7 +14,7 @@ from nnaq.ir.numerics import ROUNDINGS, Numerics
 from nnaq.ir.op import Prepared, Signature, Work, lookup
 from nnaq.ir.types import Quant, TensorType, bounds, storage
 from nnaq.ir.verify import verify
-from nnaq.kernels import recurrent
+from nnaq.kernels import lstm_numbers, recurrent
 
 LSTM = lookup("lstm")
 Arrays = tuple[np.ndarray, ...]
@@ -88,7 +88,7 @@ def weight_type(
     _, high = bounds(choice.weight)
     scales = choice.gain / (high * np.sqrt(shape[1])) * random.uniform(0.6, 1.6, shape[0])
     if choice.rounding == "pot_shift":
-        scales = np.array([min(power_of_two(s), recurrent.GATE_SCALE / operand.scale) for s in scales])
+        scales = np.array([min(power_of_two(s), lstm_numbers.GATE_SCALE / operand.scale) for s in scales])
     return TensorType(choice.weight, shape, Quant(tuple(scales.tolist()), choice.weight_zero_point, 0))
 
 

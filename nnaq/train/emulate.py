@@ -1,0 +1,230 @@
+"""Training through the integers: forward by the very kernels that ship, backward straight through.
+
+    forward    parameters -> the pipeline's own crossing -> integer graph -> its kernels, node by node
+    backward   of a node: the gradient of its meaning over the reals at the reals its operands stand
+               for; zero for each result that saturated
+
+A result counts as saturated where its code lies at the end of its range and the real result lies
+more than half a step beyond it, that is where clamping changed the code. This holds for quantisers
+(an input outside of its range gets no gradient), for parameters and for every node. Two limits: inside an
+lstm only the results y, h and c are looked at, not its gates; and its gradient is that of the real
+LSTM started from the integer states, which drifts from the integers as frames pass.
+
+Ranges of activations stay as calibrated; scales of weights follow the weights, as in every
+crossing. Kernels run on the CPU; tensors elsewhere are copied. It was not run on a GPU.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnaq import pipeline
+from nnaq.interpret import check_inputs, kernel
+from nnaq.ir.graph import Graph, Node
+from nnaq.ir.op import Attr, lookup
+from nnaq.ir.types import TensorType
+from nnaq.kernels.boundary import code_bounds, dequantize_array, quantize_array
+from nnaq.pipeline import Crossing
+from nnaq.quantize.calibrate import Ranges
+
+Tensors = dict[str, Tensor]
+
+
+class Emulated(nn.Module):
+    """A crossing as a trainable module.
+
+    Parameters are the constants of its real graph under their own names (`conv.weight`), float32.
+    The real graph is the simplified one: where a front-end or a pass has folded a parameter into
+    another, the folded constant is the parameter.
+    """
+
+    def __init__(self, crossing: Crossing) -> None:
+        super().__init__()
+        self.start = self._crossing = crossing
+        for name in trainable(crossing.real):
+            holder = _holder(self, name)
+            value = torch.tensor(crossing.real.constants[name])
+            holder.register_parameter(name.rpartition(".")[2], nn.Parameter(value))
+
+    @property
+    def crossing(self) -> Crossing:
+        """The crossing at the present parameters, by the pipeline; made again only when they changed."""
+        constants = {name: _array(p) for name, p in self.named_parameters()}
+        held = self._crossing.real.constants
+        if any(not np.array_equal(array, held[name]) for name, array in constants.items()):
+            self._crossing = crossed(self.start, constants)
+        return self._crossing
+
+    def convert(self) -> Graph:
+        """The integer graph at the present parameters: what is written to a file."""
+        return self.crossing.integer
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensors, Tensors]:
+        """Outputs and next states by name, as reals. States start from their initial values.
+
+        inputs: by port name, in the shapes of the graph. states: reals that an earlier call
+        returned (detach them to cut the gradient between stretches of time).
+        """
+        crossing = self.crossing
+        return _Pass(crossing, dict(self.named_parameters()), inputs, states or {}).results()
+
+
+def trainable(real: Graph) -> list[str]:
+    """Constants of a real graph that are parameters: all but what states start from."""
+    return [name for name in real.constants if name not in {state.initial for state in real.states}]
+
+
+def crossed(start: Crossing, constants: Mapping[str, np.ndarray]) -> Crossing:
+    """The crossing of the same real graph with other constants, under the same options."""
+    real = replace(start.real, constants={**start.real.constants, **constants})
+    own = {name: (float(array.min()), float(array.max())) for name, array in constants.items() if array.size}
+    return pipeline.cross(real, Ranges({**start.ranges.ranges, **own}), start.options)
+
+
+def _holder(module: nn.Module, name: str) -> nn.Module:
+    """The submodule that holds the parameter `a.b.c`: `a.b`, made where it is missing."""
+    for part in name.split(".")[:-1]:
+        if part not in dict(module.named_children()):
+            module.add_module(part, nn.Module())
+        module = module.get_submodule(part)
+    return module
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The tensor's own memory where it lies on the CPU, else a copy. A parameter may change in place."""
+    view: np.ndarray = tensor.detach().cpu().numpy()
+    return view.copy() if isinstance(tensor, nn.Parameter) else view
+
+
+class _Pass:
+    """One forward pass: codes of every value (NumPy) and the reals they stand for (torch)."""
+
+    def __init__(
+        self,
+        crossing: Crossing,
+        parameters: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        states: Mapping[str, Tensor],
+    ) -> None:
+        self.graph, self.parameters = crossing.integer, parameters
+        self.meanings = {node.name: node for node in crossing.fake.nodes}
+        arrays = check_inputs(self.graph, {name: _array(tensor) for name, tensor in inputs.items()})
+        self.codes: dict[str, np.ndarray] = {**self.graph.constants, **arrays}
+        self.reals: Tensors = dict(inputs)
+        for state in self.graph.states:
+            self._read_state(state.input, state.initial, states.get(state.name))
+        for node in self.graph.nodes:
+            self._run(node)
+
+    def results(self) -> tuple[Tensors, Tensors]:
+        states = {state.name: self.reals[state.output] for state in self.graph.states}
+        return {port.name: self.reals[port.name] for port in self.graph.outputs}, states
+
+    def _read_state(self, name: str, initial: str, given: Tensor | None) -> None:
+        if given is None:
+            self.codes[name], self.reals[name] = self.codes[initial], self._real(initial)
+        else:  # exact: reals of codes are rounded to the codes they came from
+            self.codes[name] = quantize_array(_array(given), self.graph.types[name])
+            self.reals[name] = given
+
+    def _run(self, node: Node) -> None:
+        operands, attrs = self._meaning(node)
+        arrays = [self.codes[v] if v else None for v in node.inputs]
+        made = kernel(self.graph, node, "fast")(*arrays)
+        kinds = tuple(self.graph.types[v] for v in node.outputs)
+        reals = _Node.apply(node.op, attrs, kinds, made, *operands)
+        self.codes.update(zip(node.outputs, made, strict=True))
+        self.reals.update(zip(node.outputs, reals, strict=True))
+
+    def _meaning(self, node: Node) -> tuple[list[Tensor | None], Mapping[str, Attr]]:
+        """Operands and attributes of the real form; quantise, dequantise and rescale change no real."""
+        meant = self.meanings.get(node.name)
+        if meant is None:
+            return [self._real(node.inputs[0])], node.attrs
+        found = zip(meant.inputs, node.inputs, strict=False)
+        return [self._operand(real, code) for real, code in found], meant.attrs
+
+    def _operand(self, real: str, code: str) -> Tensor | None:
+        """A bias is real in the real form; every other operand is what its codes stand for."""
+        if not real:
+            return None
+        return self.parameters[real] if real in self.parameters else self._real(code)
+
+    def _real(self, value: str) -> Tensor:
+        """What codes stand for; those of a parameter hand their gradient to it."""
+        if value not in self.reals:
+            codes, kind = self.codes[value], self.graph.types[value]
+            parameter = self.parameters.get(value)
+            plain = parameter is None
+            self.reals[value] = reals_of(codes, kind) if plain else _Rounded.apply(parameter, codes, kind)
+        return self.reals[value]
+
+
+class _Rounded(torch.autograd.Function):
+    """A parameter in the forward pass as its codes' reals, in the backward pass as itself."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, codes: np.ndarray, kind: TensorType) -> Tensor:
+        ctx.save_for_backward(parameter)
+        ctx.codes, ctx.kind = codes, kind
+        return reals_of(codes, kind).to(parameter.device)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (parameter,) = ctx.saved_tensors
+        return torch.where(saturated(parameter, ctx.codes, ctx.kind), 0.0, gradient), None, None
+
+
+class _Node(torch.autograd.Function):
+    """The results of an integer node as reals; backward through its meaning over the reals."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        op: str,
+        attrs: Mapping[str, Attr],
+        kinds: tuple[TensorType, ...],
+        made: tuple[np.ndarray, ...],
+        *operands: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        ctx.op, ctx.attrs, ctx.kinds, ctx.made = op, attrs, kinds, made
+        ctx.save_for_backward(*operands)
+        device = next(o.device for o in operands if o is not None)
+        return tuple(reals_of(array, kind).to(device) for array, kind in zip(made, kinds, strict=True))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        with torch.enable_grad():
+            operands = [None if o is None else o.detach().requires_grad_() for o in ctx.saved_tensors]
+            meant = lookup(ctx.op).real(torch, ctx.attrs, *operands)
+        kept = tuple(
+            torch.where(saturated(real.detach(), codes, kind), 0.0, gradient)
+            for gradient, real, codes, kind in zip(gradients, meant, ctx.made, ctx.kinds, strict=True)
+        )
+        asked = [o for o in operands if o is not None]
+        found: Iterator[Tensor | None] = iter(torch.autograd.grad(meant, asked, kept, allow_unused=True))
+        return (None,) * 4 + tuple(None if o is None else next(found) for o in operands)
+
+
+def reals_of(codes: np.ndarray, kind: TensorType) -> Tensor:
+    """The reals of codes as a new float32 tensor; a value without codes is its own."""
+    return torch.from_numpy(
+        np.array(codes if kind.quant is None else dequantize_array(codes, kind), np.float32)
+    )
+
+
+def saturated(real: Tensor, codes: np.ndarray, kind: TensorType) -> Tensor:
+    """Where clamping changed a code: it is at an end of its range, the real more than half a step beyond."""
+    if kind.quant is None:
+        return torch.zeros((), dtype=torch.bool, device=real.device)
+    low, high = code_bounds(kind)
+    scales = torch.as_tensor(kind.quant.scales(codes.ndim), dtype=torch.float32, device=real.device)
+    steps = real / scales + kind.zero_point
+    ends = torch.from_numpy(np.int8(codes == high) - np.int8(codes == low)).to(real.device)
+    return ((ends < 0) & (steps < low - 0.5)) | ((ends > 0) & (steps > high + 0.5))
