@@ -1,4 +1,4 @@
-"""The pages of docs/ that follow from the code, and the oracle table of the README.
+"""The pages of docs/ that follow from the code, and the tables of the README.
 
 python docs/generate.py            write them
 python docs/generate.py --check    write nothing; exit 1 and name every stale page
@@ -10,7 +10,6 @@ import inspect
 import json
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -29,16 +28,12 @@ from nnaq.targets import load_target, reader, shipped
 from nnaq.targets import target as targets_room
 
 ROOT = Path(__file__).resolve().parent.parent
-ORACLES = ROOT / "tests" / "golden" / "oracles" / "index.json"
-MARKS = ("<!-- oracles: written by docs/generate.py -->", "<!-- end of oracles -->")
-# Vectors that lie ready, but that no test of a kernel reads.
-NOT_COMPARED = {
-    "ort__matmul_integer": "sums without a rescale are compared through conv_integer",
-    "ort__quantize_linear": "the quantiser is compared with its own reference only",
-    "tflm__quantize_int8": "the quantiser is compared with its own reference only",
-    "tflm__requantize_int8": "rescales are compared through tosa rescale and the layers",
-    "tflm__softmax_int8": "there is no softmax operator yet",
-}
+sys.path.insert(0, str(ROOT / "tests"))  # the comparisons with oracles stand beside the tests that run them
+from comparisons import TABLE  # type: ignore[import-not-found]  # noqa: E402
+
+VECTORS = ROOT / "tests" / "golden" / "oracles" / "index.json"
+CONFORMANCE = ROOT / "benchmarks" / "results" / "conformance.json"
+ACCURACY = ROOT / "benchmarks" / "results" / "silero_accuracy.json"
 ORACLE_NAMES = {"ort": "ONNX Runtime", "tflm": "tflite-micro", "tosa": "TOSA reference model"}
 
 Form = tuple[frozenset[str], ...]
@@ -313,67 +308,81 @@ def parted(text: str) -> tuple[list[str], str]:
 # Oracles
 
 
-def oracle_records() -> list[dict[str, Any]]:
-    """One record per file of golden vectors, by name."""
-    records = json.loads(ORACLES.read_text(encoding="utf-8"))
-    return [{"file": Path(name).stem, **record} for name, record in sorted(records.items())]
-
-
-def compared(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [record for record in records if record["file"] not in NOT_COMPARED]
-
-
 def oracles() -> str:
+    """Where the golden vectors come from; what they prove is counted on the page conformance.md."""
     lead = dedent("""\
         Golden vectors made by runtimes that nnaq's authors did not write. Each file is committed with seed,
-        versions and hash; tests hold nnaq's kernels to them with equality. "Values" counts outputs of the
-        runtime that equalled a plain NumPy statement of the formula when the vectors were made, of which
-        the file keeps some or all; tests leave out cases that nnaq's contract refuses (biases beyond 48
-        bits, products of 32-bit codes). [tests/oracles](../tests/oracles/README.md) tells how they are
-        made; `make oracles` builds the environments. "Bit-exact" always names the other side: runtime,
-        version, rounding.
+        versions and hash; tests hold nnaq's kernels to them with equality, and
+        [conformance.md](conformance.md) counts the values. Cases that nnaq's contract refuses (biases beyond
+        48 bits, products of 32-bit codes) are left out. [tests/oracles](../tests/oracles/README.md) tells
+        how the files are made; `make oracles` builds the environments, and `pytest -m oracle` then
+        compares with fresh seeds. "Bit-exact" always names the other side: runtime, version, rounding.
         """)
-    rows = [
-        (ORACLE_NAMES[r["oracle"]], f"`{r['op']}`", r["mode"], f"{r['values_compared']:,}", r["versions"][0])
-        for r in compared(oracle_records())
-    ]
-    ready = [(f"`{name}`", why) for name, why in NOT_COMPARED.items()]
-    return "".join(
-        [
-            heading("Oracles", lead),
-            markdown_table(("oracle", "operator there", "rounding", "values", "version"), rows),
-            "\n## Vectors no kernel is held to\n\n",
-            markdown_table(("file", "why"), ready),
-        ]
+    modes: dict[str, list[str]] = {}
+    for key in TABLE:
+        modes.setdefault(key.file, []).append(key.mode)
+    rows = []
+    for name, record in sorted(json.loads(VECTORS.read_text(encoding="utf-8")).items()):
+        held = ", ".join(modes.get(Path(name).stem, ["waits for its operator"]))
+        versions = ", ".join(record["versions"])
+        rows.append((f"`{name}`", held, str(record["seed"]), versions, f"`{record['sha256'][:12]}`"))
+    return heading("Oracles", lead) + markdown_table(("file", "mode", "seed", "made with", "sha256"), rows)
+
+
+def conformance() -> str:
+    """The README's table: one row per oracle, as benchmarks/conformance.py measured it."""
+    rows = []
+    records = json.loads(CONFORMANCE.read_text(encoding="utf-8"))
+    for oracle, title in ORACLE_NAMES.items():
+        own = [record for record in records if record["oracle"] == oracle]
+        operators = str(len({record["op"] for record in own}))
+        modes = ", ".join(f"`{mode}`" for mode in dict.fromkeys(record["mode"] for record in own))
+        counts = [f"{sum(record[what] for record in own):,}" for what in ("values", "mismatches")]
+        rows.append((f"{title} (`{own[0]['versions'][0]}`)", operators, modes, *counts))
+    return markdown_table(("oracle", "operators", "modes", "values", "mismatches"), rows)
+
+
+# The README
+
+
+def accuracy() -> str:
+    """The README's accuracy table, as benchmarks/silero_accuracy.py measured it."""
+    results = json.loads(ACCURACY.read_text(encoding="utf-8"))
+    rows = []
+    for name, figures in results["rows"].items():
+        agreement, unsure = (figures[key]["integer"] for key in ("agreement", "unsure_agreement"))
+        shares = [f"{100 * share:.2f} %" for share in (agreement, unsure)]
+        areas = [f"{figures['auc'][kind]:.4f}" for kind in ("real", "integer")]
+        error = f"{figures['mean_absolute_error']['integer']:.4f}"
+        rows.append((name, f"{figures['frames']['real']:,}", *shares, error, *areas))
+    columns = (
+        "",
+        "frames",
+        "agreement",
+        "where the float model is unsure",
+        "mean error of p",
+        "AUC float",
+        "AUC integer",
+    )
+    drift = results["drift"]
+    hour = " and ".join(f"{100 * drift[part]:.2f} %" for part in ("first_five_minutes", "last_five_minutes"))
+    return (
+        markdown_table(columns, rows)
+        + f"\nAn hour without a reset: agreement {hour} in its first and last five minutes.\n"
     )
 
 
-def oracle_summary() -> str:
-    """The README's table: one row per oracle."""
-    records = compared(oracle_records())
-    values = Counter[str]()
-    for record in records:
-        values[record["oracle"]] += record["values_compared"]
-    rows = []
-    for oracle in values:
-        own = [r for r in records if r["oracle"] == oracle]
-        modes = ", ".join(f"`{mode}`" for mode in dict.fromkeys(m for r in own for m in r["mode"].split(",")))
-        rows.append(
-            (
-                f"{ORACLE_NAMES[oracle]} (`{own[0]['versions'][0]}`)",
-                str(len(own)),
-                modes,
-                f"{values[oracle]:,}",
-            )
-        )
-    return markdown_table(("oracle", "operators", "rounding", "values"), rows)
+BLOCKS = {"conformance": conformance, "accuracy": accuracy}
 
 
 def readme() -> str:
-    """The README with its oracle table renewed; everything else is written by hand."""
-    before, rest = (ROOT / "README.md").read_text(encoding="utf-8").split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    return f"{before}{MARKS[0]}\n{oracle_summary()}{MARKS[1]}{after}"
+    """The README with its tables renewed; everything else is written by hand."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, make in BLOCKS.items():
+        start, end = f"<!-- {name}: written by docs/generate.py -->\n", f"<!-- end of {name} -->\n"
+        before, rest = text.split(start)
+        text = f"{before}{start}{make()}{end}{rest.split(end)[1]}"
+    return text
 
 
 PAGES = {

@@ -58,6 +58,8 @@ def quantize_multiplier(scale: float, rounding: str = "single", bound: int = 2**
     a left shift that x has no room for, or, under pot_shift, a scale that is no power of two.
     """
     if rounding == "half_even":
+        if scale >= 2**15:
+            raise LoweringError(f"a rescale by {scale} takes 48-bit values out of 64 bits; use coarser codes")
         return struct.unpack("<i", struct.pack("<f", scale))[0], 0
     mantissa, exponent = math.frexp(scale)
     multiplier = math.floor(mantissa * 2**31 + 0.5)

@@ -28,7 +28,7 @@ from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, register
 from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.jit import jit
-from nnaq.kernels.boundary import multiplier_constants, same_shape
+from nnaq.kernels.boundary import multiplier_constants, round_real, same_shape
 from nnaq.kernels.fixedpoint import (
     CODES,
     quantize_multipliers,
@@ -39,11 +39,6 @@ from nnaq.kernels.fixedpoint import (
 )
 
 Function = Callable[[Any, Any], Any]
-
-
-def round_half_away(x: np.ndarray) -> np.ndarray:
-    """Nearest whole numbers, ties away from zero, in float64."""
-    return np.asarray(np.sign(x) * np.floor(np.abs(x) + 0.5))
 
 
 def finite_values(function: Function, x: np.ndarray) -> np.ndarray:
@@ -59,7 +54,7 @@ def table_8(function: Function, x: TensorType, y: TensorType) -> np.ndarray:
     """The 256 entries for an i8 operand of type `x` and a result of type `y`."""
     reals = x.scale * (np.arange(-128, 128) - x.zero_point)
     low, high = bounds(y.dtype)
-    codes = round_half_away(finite_values(function, reals) / y.scale) + y.zero_point
+    codes = round_real(np, finite_values(function, reals) / y.scale, "half_away") + y.zero_point
     return np.asarray(np.clip(codes, low, high), storage(y.dtype))
 
 
@@ -68,7 +63,7 @@ def table_16(function: Function, x: TensorType, y: TensorType) -> tuple[np.ndarr
     reals = x.scale * 128.0 * (np.arange(513) - 256)
     values = finite_values(function, reals)
     scale = y.scale if y.dtype == "i16" else max(float(np.abs(values).max()) / 32767, y.scale / 256)
-    codes = np.clip(round_half_away(values / scale), -(2**15), 2**15 - 1)
+    codes = np.clip(round_real(np, values / scale, "half_away"), -(2**15), 2**15 - 1)
     return codes.astype(np.int16), scale
 
 

@@ -7,6 +7,7 @@ found host islands or an accuracy or memory budget is broken.
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -201,16 +202,17 @@ def check(
     from nnaq.errors import FrontendError
     from nnaq.frontends import check as problems_of
     from nnaq.frontends import load
-    from nnaq.lowering import import_options
+    from nnaq.frontends.ports import counted
+    from nnaq.lowering import foreseen_islands, import_options
     from nnaq.targets import load_target
 
     options = import_options(_recipe(recipe, model, time, state, pin))
     machine = load_target(target)
     problems = problems_of(model, options)
     graph = None if problems else load(model, options).graph
-    islands = [n for n in graph.nodes if n.op in machine.exclude] if graph else []
+    islands = foreseen_islands(graph, machine) if graph else []
     if as_json:
-        host = [{"name": n.name, "op": n.op} for n in islands]
+        host = [asdict(island) for island in islands]
         print(json.dumps({"problems": [str(p) for p in problems], "islands": host}, indent=2))
     if problems:
         listed = "; ".join(str(p) for p in problems)
@@ -220,8 +222,8 @@ def check(
         print(
             f"{model}: {len(graph.nodes)} nodes, all imported; {len(islands)} left to the host by {machine.name}"
         )
-        for node in islands:
-            print(f"  host: {node.op} {node.name!r}")
+        for island in islands:
+            print(f"  host: {island.op} {island.name!r}, {island.cycles} cycles per step: {island.reason}")
     if strict and islands:
         raise typer.Exit(3)
 
@@ -274,7 +276,7 @@ def _recipe(name: str | None, model: Path, time: list[str], state: list[str], pi
     """The named recipe, or an empty one, with the model's ports as said on the command line."""
     from nnaq.quantize.recipe import load_recipe, parse_recipe
 
-    recipe = load_recipe(name) if name else parse_recipe(f"name = {json.dumps(model.stem)}")
+    recipe = load_recipe(name) if name else parse_recipe(f"name = {json.dumps(model.stem, ensure_ascii=False)}")
     return recipe.merged(
         time=_pairs(time, ":", int, "--time"),
         states=_pairs(state, "=", str, "--state"),

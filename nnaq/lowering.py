@@ -15,7 +15,7 @@ import numpy as np
 
 from nnaq import pipeline
 from nnaq.artifact import write_golden, writing
-from nnaq.errors import DataError
+from nnaq.errors import DataError, RecipeError
 from nnaq.export.check import file_equals_simulator
 from nnaq.export.onnx import export_model
 from nnaq.frontends import ImportOptions, load
@@ -30,7 +30,7 @@ from nnaq.quantize.recipe import Chosen, Recipe
 from nnaq.quantize.scales import real_range
 from nnaq.report import Check, Island, Latency, Layer, Memory, Report
 from nnaq.report import Crossing as Boundary
-from nnaq.simulate import OpCost, Simulation, chrome_trace, simulate
+from nnaq.simulate import OpCost, Simulation, bind_shapes, chrome_trace, op_cost, simulate
 from nnaq.targets import Target
 from nnaq.tasks.framing import frame_seconds, model_inputs
 from nnaq.tasks.metrics import Decision, Fidelity, Figure, Metric, parse_metric, sqnr_db
@@ -96,6 +96,7 @@ def lower_graph(
     reporter = reporter or Reporter()
     recipe.check(graph)
     real = pipeline.simplify(graph, dump=dump)
+    _refuse_gone(recipe, real)
     observed = reporter.track(calibration, "calibrating", len(calibration))
     ranges = calibrate(real, observed, recipe.quantize.observer, recipe.quantize.percentile or 0.9999)
     ranges = Ranges({**ranges.ranges, **{v: (c.low, c.high) for v, c in recipe.values.items()}})
@@ -105,6 +106,16 @@ def lower_graph(
         pipeline.cross(real, ranges, crossing.options, dump)
     figures = judge(crossing, evaluation, metric, reporter)
     return Lowering(final_recipe(recipe, crossing), target, crossing, figures, evaluation)
+
+
+def _refuse_gone(recipe: Recipe, real: Graph) -> None:
+    """Raise RecipeError for values that the model has but its simplified graph has not."""
+    gone = sorted(recipe.values.keys() - real.types.keys())
+    if gone:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: {', '.join(map(repr, gone))} of [values] goes into the operator that "
+            "reads it and has no codes; name the value after it (a relu's result) instead"
+        )
 
 
 def _crossing(
@@ -273,13 +284,23 @@ def report_of(
             simulation.cycles_per_step, simulation.microseconds_per_step, simulation.real_time_factor(seconds)
         ),
         memory=Memory(plan.weight_bytes, plan.table_bytes, plan.state_bytes, plan.sram_peak_bytes),
-        islands=[Island(i.name, i.op, i.reason, i.cycles) for i in simulation.islands],
+        islands=[
+            Island(i.name, i.op, crossing.islands.get(i.name, i.reason), i.cycles) for i in simulation.islands
+        ],
         boundary=[Boundary(c.name, c.op, c.cycles) for c in simulation.boundary],
         checks={"file_equals_simulator": check},
         notes=notes,
         raises=[asdict(r) for r in crossing.raises],
         saturations=cell_saturations(crossing.integer, judged),
     )
+
+
+def foreseen_islands(graph: Graph, target: Target) -> list[Island]:
+    """Nodes of a real graph that the target leaves to the host whatever their codes will be."""
+    real = pipeline.simplify(graph)
+    why, step = pipeline.excluded(real, target), bind_shapes(real)
+    left = (node for node in step.nodes if node.name in why)
+    return [Island(n.name, n.op, why[n.name], op_cost(step, n, target).cycles) for n in left]
 
 
 def layers_of(

@@ -14,11 +14,11 @@ import numpy as np
 from nnaq import passes
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
+from nnaq.ir.verify import is_real
 from nnaq.passes.insert_fake_quant import choose_types
-from nnaq.passes.lower_to_integer import real_nodes
 from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.error import LayerError, layer_errors
-from nnaq.targets import BOUNDARY, Target, refusal
+from nnaq.targets import BOUNDARY, Target, exclusion, refusal
 
 Inputs = Mapping[str, np.ndarray]
 
@@ -39,11 +39,11 @@ class Options:
     weight_bits: int = 8
     palettes: Mapping[str, int] = field(default_factory=dict)
 
-    def insertion(self, ranges: Ranges) -> passes.InsertFakeQuant:
+    def insertion(self, ranges: Ranges, islands: frozenset[str] = frozenset()) -> passes.InsertFakeQuant:
         """The pass that gives values their codes under these options."""
         rounding = self.target.numerics.input_rounding
         return passes.InsertFakeQuant(
-            ranges, self.activations, self.dtypes, self.exact, self.weight_bits, rounding
+            ranges, self.activations, self.dtypes, self.exact, self.weight_bits, rounding, islands
         )
 
 
@@ -74,38 +74,65 @@ class Crossing:
 
 def simplify(graph: Graph, check: Inputs | None = None, dump: Path | None = None) -> Graph:
     """The real graph in canonical form: constants folded, activations fused, no dead code."""
-    steps = (passes.FoldConstants(), passes.FuseActivation(), passes.Canonicalize())
-    return passes.run(graph, steps, check, dump)
+    return passes.run(graph, made(passes.SIMPLIFY), check, dump)
+
+
+def made(steps: Sequence[passes.Step], *configured: passes.Pass) -> list[passes.Pass]:
+    """The passes of a stretch of the pipeline; those that have options are given."""
+    by_name = {one.name: one for one in configured}
+    return [by_name.get(step.made_by.name) or step.made_by() for step in steps]
 
 
 def cross(real: Graph, ranges: Ranges, options: Options, dump: Path | None = None) -> Crossing:
     """The integer graph of a simplified real graph.
 
-    What the target refuses stays real: such a node is found by lowering everything first.
+    What the target refuses stays real, and nothing else: of the nodes refused, those that read no
+    other refused node become islands, and what follows them is crossed anew.
     """
-    fake = passes.run(real, [options.insertion(ranges), passes.AssignCodebooks(options.palettes)], dump=dump)
-    integer = _lowered(fake, options, frozenset(), dump)
-    islands = refused(integer, options.target)
-    if islands:
-        integer = _lowered(fake, options, frozenset(islands), dump)
-    return Crossing(real, fake, integer, ranges, options, islands)
+    islands = excluded(real, options.target)
+    while True:
+        crossing = _crossed(real, ranges, options, islands)
+        found = refused(crossing.integer, real, options.target)
+        if not found:
+            break
+        islands |= {name: why for name, why in found.items() if not _reads_any(real, name, found)}
+    return crossing if dump is None else _crossed(real, ranges, options, islands, dump)
 
 
-def _lowered(fake: Graph, options: Options, islands: frozenset[str], dump: Path | None) -> Graph:
-    return passes.run(
-        fake, [passes.LowerToInteger(options.target.numerics, islands), passes.Canonicalize()], dump=dump
-    )
+def _crossed(
+    real: Graph, ranges: Ranges, options: Options, islands: Mapping[str, str], dump: Path | None = None
+) -> Crossing:
+    """A crossing with given islands."""
+    left = frozenset(islands)
+    rounding = options.insertion(ranges, left), passes.AssignCodebooks(options.palettes)
+    fake = passes.run(real, made(passes.FAKE_QUANTIZE, *rounding), dump=dump)
+    lowering = passes.LowerToInteger(options.target.numerics, left)
+    integer = passes.run(fake, made(passes.LOWER, lowering), dump=dump)
+    return Crossing(real, fake, integer, ranges, options, dict(islands))
 
 
-def refused(integer: Graph, target: Target) -> dict[str, str]:
-    """Why the target leaves nodes to the host, by name of the node."""
-    found = ((node, refusal(integer, node, target)) for node in integer.nodes if node.op not in BOUNDARY)
-    return {node.name: why for node, why in found if why and node not in real_nodes(integer)}
+def excluded(real: Graph, target: Target) -> dict[str, str]:
+    """Why the target leaves nodes of a simplified real graph to the host, whatever codes they get."""
+    found = ((node.name, exclusion(node, target)) for node in real.nodes)
+    return {name: why for name, why in found if why}
+
+
+def refused(integer: Graph, real: Graph, target: Target) -> dict[str, str]:
+    """Why the target leaves further nodes of the real graph to the host, by name of the node."""
+    names = {node.name for node in real.nodes}
+    asked = (n for n in integer.nodes if n.name in names and n.op not in BOUNDARY and not is_real(integer, n))
+    found = ((node.name, refusal(integer, node, target)) for node in asked)
+    return {name: why for name, why in found if why}
+
+
+def _reads_any(real: Graph, name: str, others: Mapping[str, str]) -> bool:
+    return any(real.producer[v].name in others for v in real.node(name).inputs if v in real.producer)
 
 
 def value_types(crossing: Crossing) -> dict[str, TensorType]:
     """The code type of every value of the real graph."""
-    return choose_types(crossing.real, crossing.options.insertion(crossing.ranges))
+    insertion = crossing.options.insertion(crossing.ranges, frozenset(crossing.islands))
+    return choose_types(crossing.real, insertion)
 
 
 def choose_dtypes(

@@ -1,8 +1,10 @@
 """canonicalize: a topological order without dead code.
 
-b = relu(a)                     b = relu(a)
-c = sigmoid(a)      becomes     output b
-output b
+    b = relu(a)                     b = relu(a)
+    c = sigmoid(a)      becomes     output b
+    output b
+
+Among nodes that could run next, the one that stood first runs first: the order is deterministic.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,9 @@
 """fold-constants: a node whose operands are all constants becomes a constant.
 
-w2 = transpose(w)               constant w2
-y = matmul(x, w2)   becomes     y = matmul(x, w2)
+    w2 = transpose(w)               constant w2
+    y = matmul(x, w2)   becomes     y = matmul(x, w2)
+
+A fake_quantize of a constant stays: it is where the constant's codes are decided.
 """
 
 from dataclasses import dataclass

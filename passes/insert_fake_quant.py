@@ -33,7 +33,7 @@ class InsertFakeQuant(Pass):
 
     ranges: what calibration saw. activations: dtype of activations (`i8` or `i16`). dtypes: other
     dtypes by value. exact: values whose range was chosen, not observed. weight_bits: 8 or 4.
-    rounding: tie rule of the graph's input quantisers.
+    rounding: tie rule of the graph's input quantisers. islands: names of nodes that will stay real.
     """
 
     name: ClassVar[str] = "insert-fake-quant"
@@ -45,6 +45,7 @@ class InsertFakeQuant(Pass):
     exact: frozenset[str] = frozenset()
     weight_bits: int = 8
     rounding: str = "half_even"
+    islands: frozenset[str] = frozenset()
 
     def run(self, graph: Graph) -> Graph:
         kinds = choose_types(graph, self)
@@ -70,6 +71,8 @@ class _Chooser:
             self.members.setdefault(group, []).append(value)
         self.dtypes = {self.classes[v]: dtype for v, dtype in choice.dtypes.items()}
         self.by_class: dict[str, TensorType] = {}
+        left = (node for node in graph.nodes if node.name in choice.islands)
+        self.rounded = {self.classes[v] for node in left for v in node.outputs}
 
     def types(self) -> dict[str, TensorType]:
         found = {v: self.of(v) for v in sorted(self.graph.sources - self.graph.constants.keys())}
@@ -86,12 +89,19 @@ class _Chooser:
         group = self.classes[value]
         if group not in self.by_class:
             demand = self.demands.get(group, "")
+            self.must_suit(value, demand)
             dtype = demand.split(" ")[0] or self.dtypes.get(group, self.choice.activations)
             exact = self.choice.exact.intersection(self.members[group])
             low, high = self.choice.ranges.union(exact or self.members[group])
             quant = activation_quant(low, high, dtype, "power_of_two" in demand, bool(exact))
             self.by_class[group] = TensorType(dtype, (), quant)
         return self.by_class[group].with_shape(self.graph.types[value].shape)
+
+    def must_suit(self, value: str, demand: str) -> None:
+        """Raise PassError where a dtype was chosen that the operators around the value cannot take."""
+        chosen = self.dtypes.get(self.classes[value], "i16")
+        if demand and chosen != demand.split(" ")[0]:
+            raise PassError(f"value {value!r} must be {demand}, as its operator insists, not {chosen}")
 
     def constants(self, node: Node, found: Mapping[str, TensorType]) -> dict[str, TensorType]:
         """Types of a node's constant operands: weights per channel, others like activations."""
@@ -117,11 +127,10 @@ class _Chooser:
         operands = tuple(found.get(v) if v else None for v in node.inputs)
         results = tuple(self.graph.types[v] for v in node.outputs)
         types = op.follow(Signature(operands, results, node.attrs))
-        if types is None or not all(
-            self.readable(v, t.dtype) for v, t in zip(node.outputs, types, strict=True)
-        ):
-            return None
-        return types
+        if types is None or any(self.classes[v] in self.rounded for v in node.outputs):
+            return None  # an island hands out reals, which are rounded to i8 or i16
+        fits = all(self.readable(v, t.dtype) for v, t in zip(node.outputs, types, strict=True))
+        return types if fits else None
 
     def readable(self, value: str, dtype: str) -> bool:
         """Whether every node that reads a member of the value's class has a form for `dtype`."""

@@ -198,10 +198,7 @@ class _Crossing:
 
     def island(self, node: Node) -> None:
         """The node as it was, between a dequantize per operand and a quantize per result."""
-        inputs = [self.real(v, f"{v}.{node.name}.real") if v in self.codes else v for v in node.inputs]
-        for value in inputs:
-            if value in self.before.constants and value not in self.builder.types:
-                self.builder.constant(value, self.before.constants[value])
+        inputs = [self.island_operand(v, node) for v in node.inputs]
         raw = [f"{self.target_of(v)}.real" for v in node.outputs]
         types = tuple(self.before.types[v] for v in node.outputs)
         made = self.builder.node(node.op, inputs, node.attrs, raw, types, node.name, node.source)
@@ -210,6 +207,14 @@ class _Crossing:
             kind = self.rounded_type(target) or self.kind(value)
             codes = self.quantized(real, {"rounding": "half_even"}, self.code_name(target), kind)
             self.codes[value] = self.codes[target] = codes
+
+    def island_operand(self, value: str, node: Node) -> str:
+        """The reals of an activation, or a constant as it was before it was rounded."""
+        maker = self.before.producer.get(value)
+        source = maker.inputs[0] if maker is not None and maker.op == "fake_quantize" else value
+        if source in self.before.constants:
+            return self.builder.constant(f"{source}.real", self.before.constants[source])
+        return self.real(value, f"{value}.{node.name}.real") if value else value
 
     def quantized(self, real: str, attrs: Mapping[str, Attr], result: str, kind: TensorType) -> str:
         return self.builder.node("quantize", [real], attrs, [result], [kind], f"{result}.quantize")[0]
@@ -231,12 +236,3 @@ class _Crossing:
         if self.builder.types[output] != kind:
             output = self.rescaled(output, kind, f"{state.output}.carried")
         self.builder.states.append(replace(state, output=output, initial=codes))
-
-
-def real_nodes(graph: Graph) -> tuple[Node, ...]:
-    """Nodes of an integer graph that still compute on reals: the islands."""
-    return tuple(
-        node
-        for node in graph.nodes
-        if node.op not in ("quantize", "dequantize") and graph.types[node.outputs[0]].dtype == "f32"
-    )

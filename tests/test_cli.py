@@ -129,6 +129,10 @@ def folder_for_a_model(place: Path) -> None:
     (place / "model.onnx").mkdir()
 
 
+def empty_graph(place: Path) -> None:
+    onnx.save(model("(float[T,4] x) => (float[T,4] x) { }"), place / "model.onnx")
+
+
 MODELS = [
     (truncated, ["model.onnx"]),
     (outside, ["external data", "'w'"]),
@@ -138,6 +142,7 @@ MODELS = [
     (empty_file, ["empty or not an ONNX file"]),
     (no_file, ["model.onnx"]),
     (folder_for_a_model, ["model.onnx"]),
+    (empty_graph, ["has no nodes"]),
 ]
 
 
@@ -302,6 +307,38 @@ def test_a_wrong_option_is_refused_in_one_sentence(nnaq, place, words, told):
     assert files(place) == before
 
 
+VALUES = [
+    ('made]\ndtype = "i8"\nlow = -1.0\nhigh = 1.0', "'made' of [values] goes into the operator that reads it"),
+    ('mode]\ndtype = "i8"\nlow = -1.0\nhigh = 1.0', "did you mean 'made'"),
+    ('c]\ndtype = "i8"\nlow = -1.0\nhigh = 1.0', "must be i16 power_of_two, as its operator insists, not i8"),
+    ('kept]\ndtype = "i8"\nlow = -1.0\nhigh = 1e300', "expected reals up to 1e+30"),
+    ('kept]\ndtype = "i8"\nlow = 1.0\nhigh = 0.0', "low must not be above high"),
+]
+
+
+@pytest.mark.parametrize(("table", "told"), VALUES)
+def test_a_value_the_recipe_cannot_have_is_refused(nnaq, place, table, told):
+    (place / "recipe.toml").write_text(f"{RECIPE}[values.{table}\n")
+    before = files(place)
+    said = nnaq("lower", *lower_words(place), "--json")
+    refused(said, told)
+    one_line(said)
+    assert files(place) == before
+
+
+def test_a_lowered_model_is_not_lowered_again(nnaq, place, lowered):
+    shutil.copy(lowered / "model.onnx", place / "model.onnx")
+    for command, words in (("lower", lower_words(place)), ("check", [place / "model.onnx"])):
+        said = nnaq(command, *words)
+        refused(said, "is lowered already; run it with `nnaq run`")
+        one_line(said)
+
+
+def test_a_model_of_any_name_is_lowered(nnaq, place):
+    path = (place / "model.onnx").rename(place / "modèle 😀.onnx")
+    assert nnaq("lower", path, *lower_words(place)[1:], "--json").code == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -405,3 +442,235 @@ def test_strict_ends_with_3_where_the_goal_is_missed(nnaq, place):
     said = nnaq("lower", *lower_words(place), "--goal", "1", "--strict", "--json")
     found = json.loads(said.out)["accuracy"]["agreement"]["integer"]
     assert said.code == (3 if found < 1 else 0)
+
+
+# --- host islands
+
+
+@pytest.fixture
+def without_sigmoid(place) -> Path:
+    """The file of a target that does not run sigmoid."""
+    path = place / "own.toml"
+    path.write_text(target_text('"sigmoid"'))
+    return path
+
+
+def test_an_island_is_told_everywhere_and_written(nnaq, place, without_sigmoid):
+    said = nnaq("lower", *lower_words(place), "--target", without_sigmoid)
+    assert said.code == 0
+    (island,) = json.loads((place / "out" / "report.json").read_text())["islands"]
+    assert (island["name"], island["op"]) == ("score", "sigmoid")
+    assert island["reason"] == "target 'own' does not run 'sigmoid'"
+    assert island["cycles"] > 0
+    told = " ".join(said.out.split())
+    assert "score sigmoid target 'own' does not run 'sigmoid'" in told
+    graph = read_lowered(place / "out" / "model.onnx")
+    assert {graph.types[v].dtype for v in (*graph.node("score").inputs, *graph.node("score").outputs)} == {"f32"}
+    assert "sigmoid" in [node.op_type for node in onnx.load(place / "out" / "model.onnx").graph.node]
+
+
+def test_check_foresees_the_island_of_the_report(nnaq, place, without_sigmoid):
+    nnaq("lower", *lower_words(place), "--target", without_sigmoid)
+    words = ["check", place / "model.onnx", "--recipe", place / "recipe.toml", "--target", without_sigmoid]
+    said = nnaq(*words)
+    assert said.code == 0
+    assert "1 left to the host by own" in said.out
+    assert "sigmoid 'score'" in said.out
+    found = json.loads(nnaq(*words, "--json").out)
+    report = json.loads((place / "out" / "report.json").read_text())
+    assert found == {"problems": [], "islands": report["islands"]}
+    assert nnaq(*words, "--strict").code == 3
+
+
+def test_strict_ends_with_3_where_there_are_islands(nnaq, place, without_sigmoid):
+    said = nnaq("lower", *lower_words(place), "--target", without_sigmoid, "--strict", "--json")
+    assert said.code == 3
+    assert said.err == (
+        "nnaq: --strict: sigmoid 'score' is left to the host: target 'own' does not run 'sigmoid'\n"
+    )
+    assert json.loads(said.out)["islands"]
+    assert (place / "out" / "report.json").is_file()
+
+
+# --- run
+
+
+@pytest.fixture
+def frames(tmp_path) -> Path:
+    path = tmp_path / "frames.npz"
+    np.savez(path, x=normal(23, FRAME))
+    return path
+
+
+def test_run_gives_the_integers_of_the_interpreter_for_any_chunk(nnaq, lowered, frames, tmp_path):
+    graph = read_lowered(lowered / "model.onnx")
+    expected = run(graph, {"x": np.load(frames)["x"]})
+    for number, options in enumerate([[], ["--chunk", 1], ["--chunk", 7], ["--reference"]]):
+        out = tmp_path / f"{number}.npz"
+        said = nnaq("run", lowered / "model.onnx", frames, "-o", out, "--json", *options)
+        assert (said.code, said.err) == (0, "")
+        assert json.loads(said.out) == {
+            "output:score": [23, 1], "state:h": [1, 1, 8], "state:c": [1, 1, 8],
+        }  # fmt: skip
+        with np.load(out) as found:
+            assert np.array_equal(found["output:score"], expected.outputs["score"])
+            assert all(np.array_equal(found[f"state:{n}"], a) for n, a in expected.states.items())
+
+
+def foreign(place: Path) -> tuple[Path, str]:
+    return place / "model.onnx", "is not a lowered nnaq model; run `nnaq lower"
+
+
+def another_version(place: Path) -> tuple[Path, str]:
+    made = onnx.load(place / "lowered.onnx")
+    next(e for e in made.metadata_props if e.key == "nnaq.version").value = "0.0.1"
+    onnx.save(made, place / "lowered.onnx")
+    return place / "lowered.onnx", "was lowered by nnaq 0.0.1"
+
+
+def touched(place: Path) -> tuple[Path, str]:
+    made = onnx.load(place / "lowered.onnx")
+    made.graph.initializer[0].raw_data = bytes(len(made.graph.initializer[0].raw_data))
+    made.graph.node[0].name = "mine"
+    onnx.save(made, place / "lowered.onnx")
+    return place / "lowered.onnx", "was changed after nnaq wrote it"
+
+
+def cut(place: Path) -> tuple[Path, str]:
+    path = place / "lowered.onnx"
+    path.write_bytes(path.read_bytes()[:-99])
+    return path, "lowered.onnx"
+
+
+def text(place: Path) -> tuple[Path, str]:
+    return place / "recipe.toml", "is not an ONNX file"
+
+
+def gone(place: Path) -> tuple[Path, str]:
+    return place / "gone.onnx", "cannot be read: No such file"
+
+
+def folder(place: Path) -> tuple[Path, str]:
+    return place, "cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize("spoil", [foreign, another_version, touched, cut, text, gone, folder])
+def test_run_refuses_what_nnaq_did_not_write(nnaq, place, lowered, frames, tmp_path, spoil):
+    shutil.copy(lowered / "model.onnx", place / "lowered.onnx")
+    path, told = spoil(place)
+    said = nnaq("run", path, frames, "-o", tmp_path / "out.npz")
+    refused(said, told)
+    one_line(said)
+    assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"y": np.zeros((3, 16))}, "found arrays y"),
+        ({"x": np.zeros((3, 15))}, "array 'x'"),
+        ({"x": np.full((3, 16), np.nan)}, "NaN"),
+        ({}, "found arrays none"),
+        (None, "is no npz file"),
+    ],
+)
+def test_run_refuses_arrays_that_do_not_fit(nnaq, lowered, tmp_path, arrays, told):
+    path = tmp_path / "in.npz"
+    if arrays is None:
+        path.write_text("no arrays")
+    else:
+        np.savez(path, **arrays)
+    said = nnaq("run", lowered / "model.onnx", path, "-o", tmp_path / "out.npz")
+    refused(said, told)
+    one_line(said)
+    assert files(tmp_path) == ["in.npz"]
+
+
+def test_run_without_inputs_or_without_a_place_to_write(nnaq, lowered, frames, tmp_path):
+    refused(nnaq("run", lowered / "model.onnx", tmp_path / "no.npz", "-o", tmp_path / "o.npz"), "no.npz")
+    refused(nnaq("run", lowered / "model.onnx", frames, "-o", tmp_path / "no" / "o.npz"), "o.npz")
+    refused(nnaq("run", lowered / "model.onnx", frames, "-o", tmp_path), "cannot write")
+    assert files(tmp_path) == ["frames.npz"]
+
+
+# --- show, check, ops, passes, targets
+
+
+def test_show_prints_what_was_imported_and_what_was_lowered(nnaq, lowered):
+    place = lowered.parent
+    said = nnaq("show", place / "model.onnx", "--recipe", place / "recipe.toml")
+    assert said.out.startswith("graph model {\n  input x: f32[T,16] time=0\n")
+    for path in (lowered, lowered / "model.onnx"):
+        said = nnaq("show", path, "--full")
+        assert (said.code, said.err) == (0, "")
+        from nnaq.ir.text import parse_graph, print_graph
+
+        assert print_graph(parse_graph(said.out)) == said.out == print_graph(read_lowered(lowered / "model.onnx"))
+
+
+@pytest.mark.parametrize("name", ["data", "nothing", "recipe.toml", "data/0.wav"])
+def test_show_refuses_what_holds_no_model(nnaq, place, name):
+    said = nnaq("show", place / name)
+    refused(said, name)
+    one_line(said)
+
+
+def test_check_of_a_good_model(nnaq, place):
+    said = nnaq("check", place / "model.onnx", "--recipe", place / "recipe.toml", "--strict")
+    assert (said.code, said.err) == (0, "")
+    assert "all imported; 0 left to the host by edge8" in said.out
+
+
+def test_check_lists_problems_as_json_too(nnaq, place):
+    unknown_operators(place)
+    said = nnaq("check", place / "model.onnx", "--recipe", place / "recipe.toml", "--json")
+    assert said.code == 2
+    assert len(json.loads(said.out)["problems"]) == 2
+
+
+def test_ops_and_passes_list_themselves(nnaq):
+    from nnaq.ir.op import table
+    from nnaq.passes import PIPELINE
+
+    assert list(json.loads(nnaq("ops", "--json").out)) == list(table())
+    assert [row["name"] for row in json.loads(nnaq("passes", "--json").out)] == [s.made_by.name for s in PIPELINE]
+    for command, word in (("ops", "fully_connected(x, weight, bias?)"), ("passes", "lower-to-integer")):
+        said = nnaq(command)
+        assert (said.code, said.err) == (0, "")
+        assert word in said.out
+
+
+def test_targets_are_listed_and_shown(nnaq, place):
+    assert nnaq("targets").out.startswith("edge8 ")
+    assert list(json.loads(nnaq("targets", "--json").out)) == ["edge8"]
+    assert "32 x 32 MACs" in nnaq("targets", "edge8").out
+    (place / "own.toml").write_text(target_text('"exp"'))
+    assert "all but exp" in nnaq("targets", place / "own.toml").out
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("edge9", "did you mean 'edge8'?"), ("zzz", "shipped targets: edge8"), ("no.toml", "no target file 'no.toml'")],
+)
+def test_an_unknown_target_is_refused(nnaq, name, told):
+    said = nnaq("targets", name)
+    refused(said, told)
+    one_line(said)
+
+
+def test_a_target_file_that_is_no_text(nnaq, place):
+    (place / "own.toml").write_bytes(b"\xff\xfe\x00")
+    refused(nnaq("targets", place / "own.toml"), "own.toml")
+    (place / "folder.toml").mkdir()
+    refused(nnaq("targets", place / "folder.toml"), "folder.toml")
+
+
+def test_a_recipe_file_that_is_no_text(nnaq, place):
+    (place / "recipe.toml").write_bytes(b"\xff\xfe\x00")
+    refused(nnaq("lower", *lower_words(place), "--json"), "recipe.toml")
+
+
+def test_help_and_nothing_at_all(nnaq):
+    assert nnaq("--help").code == 0
+    assert "Exit codes: 0 done" in " ".join(nnaq("--help").out.split())
+    assert nnaq().code in (0, 2)

@@ -1,4 +1,4 @@
-"""Which body stands for which operator.
+"""Which body stands for which operator: `BODIES` over codes, `bodies_real` for host islands.
 
 A body is `(body, signature, *operands) -> results`, the verb of a kernel over names instead of
 arrays.

@@ -3,10 +3,12 @@
 import onnx
 from onnx import AttributeProto, helper
 
-from nnaq.export.bodies import BODIES
+from nnaq.export.bodies import BODIES, MakeBody
+from nnaq.export.bodies_real import REAL_BODIES
 from nnaq.export.body_builder import DOMAIN, Body
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Attr, Op, lookup
+from nnaq.ir.verify import is_real
 
 
 class Functions:
@@ -40,11 +42,17 @@ class Functions:
         return self._names[key]
 
 
+def body_of(graph: Graph, node: Node) -> MakeBody | None:
+    """What makes the body of a node, over codes or, for a host island, over reals; None if nothing does."""
+    return (REAL_BODIES if is_real(graph, node) else BODIES).get(node.op)
+
+
 def _function(graph: Graph, node: Node) -> onnx.FunctionProto:
     op, signature = lookup(node.op), graph.signature(node)
     operands = _operand_names(op, len(node.inputs))
-    body = Body()
-    results = BODIES[node.op](body, signature, *operands)
+    body, make = Body(), body_of(graph, node)
+    assert make is not None
+    results = make(body, signature, *operands)
     return body.function(node.op, operands, results, list(node.attrs), op.doc)
 
 

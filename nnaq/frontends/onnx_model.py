@@ -23,7 +23,10 @@ def read(path: Path) -> onnx.ModelProto:
     """The model in a file. Raises FrontendError: what the file is, what it should be."""
     if not path.is_file():
         raise FrontendError(f"there is no model file {str(path)!r}")
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrontendError(f"model file {str(path)!r} cannot be read: {error.strerror}") from None
     if data[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04"):
         raise FrontendError(f"{path.name!r} is an archive or a pickle, not an ONNX file; export it to ONNX")
     try:
@@ -32,6 +35,10 @@ def read(path: Path) -> onnx.ModelProto:
         raise FrontendError(f"{path.name!r} is truncated or not an ONNX file; export it again") from error
     if not model.HasField("graph"):
         raise FrontendError(f"{path.name!r} holds no ONNX graph; it is empty or not an ONNX file")
+    if any(entry.key == "nnaq.graph" for entry in model.metadata_props):
+        raise FrontendError(
+            f"{path.name!r} is lowered already; run it with `nnaq run`, or lower the model it was made from"
+        )
     return model
 
 

@@ -89,8 +89,11 @@ def _exported(
     try:
         with recurrent_leaves(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about its own insides
-            program = torch.export.export(module.eval(), (), dict(given), dynamic_shapes=dynamic)
-            return program.run_decompositions({op: table[op] for op in _TAKEN_APART})
+            traced = torch.export.export(module.eval(), (), dict(given), dynamic_shapes=dynamic)
+            program: torch.export.ExportedProgram = traced.run_decompositions(
+                {op: table[op] for op in _TAKEN_APART}
+            )
+            return program
     except Exception as error:  # torch raises whatever the module's own code does
         raise FrontendError(f"torch.export cannot read {type(module).__name__}: {_reason(error)}") from error
     finally:
@@ -188,7 +191,7 @@ def _results(
 ) -> list[tuple[str, fx.Node]]:
     """Outputs and next values of buffers: name and node; nodes that can take the name wait for it."""
     made = program.graph.output_node().args[0]
-    specs = list(zip(program.graph_signature.output_specs, made, strict=True))  # type: ignore[arg-type]
+    specs = list(zip(program.graph_signature.output_specs, made, strict=True))
     plain = [node for spec, node in specs if spec.kind == OutputKind.USER_OUTPUT]
     default = ["output", *(f"output_{i}" for i in range(1, len(plain)))]
     if names and len(names) != len(plain):
@@ -204,7 +207,7 @@ def _results(
             )
         if node.op == "call_function":
             walk.wanted.setdefault(node.name, name)
-    return pairs + changed  # type: ignore[operator]
+    return pairs + changed
 
 
 def _finished(

@@ -202,12 +202,12 @@ def _lstm_names(call: Call, layer: int) -> list[str]:
 
 def _lstm_weights(call: Call, nodes: Sequence[Any], layer: int) -> list[str]:
     """w_input, w_recurrent and the sum of both biases."""
-    arrays = [call.walk.arrays.get(node.name, ("", None))[1] for node in nodes]
-    if any(array is None for array in arrays):
+    held = call.walk.arrays
+    if any(node.name not in held for node in nodes):
         raise Unsupported("its weights are computed")
-    made = [call.walk.constant(n.name, "", a) for n, a in zip(nodes[:2], arrays[:2], strict=True)]  # type: ignore[arg-type]
+    made = [call.walk.constant(node.name, "", held[node.name][1]) for node in nodes[:2]]
     if len(nodes) == 4:
-        total = arrays[2].astype(np.float64) + arrays[3]  # type: ignore[union-attr]
+        total = held[nodes[2].name][1].astype(np.float64) + held[nodes[3].name][1]
         made.append(call.weight(f"{call.source}.bias_l{layer}", total))
     return made
 

@@ -75,7 +75,7 @@ class Walk:
         assert isinstance(source, fx.Node)
         key = (source.name, position)
         if key in self.values:
-            self.values[node.name, 0] = self.values[key]  # type: ignore[index]
+            self.values[node.name, 0] = self.values[key]
 
     def _compare(self, node: fx.Node) -> None:
         """The shapes of the results must be torch's where both are known."""

@@ -54,8 +54,8 @@ def _(
     batch_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     y = x.new_empty((*x.shape[:-1], width * (1 + bidirectional)))
-    states = (_initial(x, layers, size, bidirectional, batch_first) for size in (width, units))
-    return (y, *states)
+    h, c = (_initial(x, layers, size, bidirectional, batch_first) for size in (width, units))
+    return y, h, c
 
 
 @torch.library.custom_op(GRU, mutates_args=())

@@ -1,12 +1,14 @@
 """Graphs as text: what prints also parses. Constants are named and typed; arrays stand apart.
 
-graph tiny {
-  input x: f32[T,4] time=0
-  state h: h_in -> h_out = h_zero: f32[1,8]
-  constant w: f32[8,4]
-  y: f32[T,8] = fully_connected(x, w) {activation="none"} from "model.fc"
-  output y time=0
-}
+    graph tiny {
+      input x: f32[T,4] time=0
+      state h: h_in -> h_out = h_zero: f32[1,8]
+      constant w: f32[8,4]
+      y: f32[T,8] = fully_connected(x, w) {activation="none"} from "model.fc"
+      output y time=0
+    }
+
+A state reads `h_in`, hands on `h_out` and starts from the constant `h_zero`.
 """
 
 import json

@@ -57,6 +57,7 @@ from nnaq.errors import RecipeError
 from nnaq.ir.graph import Graph
 from nnaq.targets.toml_lines import key_lines
 
+LARGEST = 1e30  # of a chosen range: scales must fit float32
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -268,6 +269,8 @@ class _Value(_Table):
     def _ordered(self) -> "_Value":
         if self.low > self.high:
             raise ValueError(f"low must not be above high, found {self.low} and {self.high}")
+        if max(-self.low, self.high) > LARGEST:
+            raise ValueError(f"found {self.low} to {self.high}, expected reals up to {LARGEST:g}")
         return self
 
 

@@ -23,8 +23,8 @@ CELL_EXPONENTS = range(9, 16)
 
 
 def as_float32(scale: float) -> float:
-    """The nearest float32, as a float64."""
-    return float(np.float32(scale))
+    """The nearest float32 as a float64, of which none is below the least normal one."""
+    return float(max(np.float32(scale), np.finfo(np.float32).tiny))
 
 
 def activation_quant(

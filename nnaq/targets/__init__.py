@@ -5,7 +5,7 @@
 
 from nnaq.targets.gemm import Gemm, gemms
 from nnaq.targets.library import load_target, shipped
-from nnaq.targets.support import BOUNDARY, refusal
+from nnaq.targets.support import BOUNDARY, exclusion, refusal
 from nnaq.targets.target import Array, Dataflow, Host, Memory, Target
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Host",
     "Memory",
     "Target",
+    "exclusion",
     "gemms",
     "load_target",
     "refusal",

@@ -25,7 +25,11 @@ def load_target(name_or_path: str | Path) -> Target:
     if path.suffix == ".toml":
         if not path.is_file():
             raise TargetError(f"no target file {str(path)!r}; shipped targets: {', '.join(shipped())}")
-        return read_target(path.read_text(encoding="utf-8"), str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TargetError(f"target file {path} cannot be read: {error}") from None
+        return read_target(text, str(path))
     name = str(name_or_path)
     if name not in shipped():
         raise TargetError(_unknown(name))

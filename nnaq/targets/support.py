@@ -17,9 +17,16 @@ def refusal(graph: Graph, node: Node, target: Target) -> str | None:
     """
     if is_real(graph, node):
         return "it has no integer form in this graph: its operands and results are f32"
-    if node.op in target.exclude:
-        return f"target {target.name!r} does not run {node.op!r}"
-    return _width_refusal(graph, node, target) or _array_refusal(node.op, graph.signature(node), target)
+    return (
+        exclusion(node, target)
+        or _width_refusal(graph, node, target)
+        or _array_refusal(node.op, graph.signature(node), target)
+    )
+
+
+def exclusion(node: Node, target: Target) -> str | None:
+    """Why `target` leaves a node to the host whatever its codes are, or None."""
+    return f"target {target.name!r} does not run {node.op!r}" if node.op in target.exclude else None
 
 
 def _width_refusal(graph: Graph, node: Node, target: Target) -> str | None:

@@ -14,7 +14,7 @@ Ranges of activations stay as calibrated; scales of weights follow the weights, 
 crossing. Kernels run on the CPU; tensors elsewhere are copied. It was not run on a GPU.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nnaq import pipeline
+from nnaq.errors import DataError
 from nnaq.interpret import check_inputs, kernel
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Attr, lookup
@@ -37,15 +38,20 @@ Tensors = dict[str, Tensor]
 class Emulated(nn.Module):
     """A crossing as a trainable module.
 
-    Parameters are the constants of its real graph under their own names (`conv.weight`), float32.
-    The real graph is the simplified one: where a front-end or a pass has folded a parameter into
-    another, the folded constant is the parameter.
+    Parameters are constants of its real graph under their own names (`conv.weight`), float32: those
+    that `train` names, without it the weights and biases. The real graph is the simplified one:
+    where a front-end or a pass has folded a parameter into another, the folded constant is the
+    parameter. Raises DataError for a name that the graph does not have.
     """
 
-    def __init__(self, crossing: Crossing) -> None:
+    def __init__(self, crossing: Crossing, train: Iterable[str] | None = None) -> None:
         super().__init__()
         self.start = self._crossing = crossing
-        for name in trainable(crossing.real):
+        names = weights_and_biases(crossing.real) if train is None else list(train)
+        unknown = [name for name in names if name not in crossing.real.constants]
+        if unknown:
+            raise DataError(f"graph {crossing.real.name!r} has no constant {unknown[0]!r} to train")
+        for name in names:
             holder = _holder(self, name)
             value = torch.tensor(crossing.real.constants[name])
             holder.register_parameter(name.rpartition(".")[2], nn.Parameter(value))
@@ -75,9 +81,17 @@ class Emulated(nn.Module):
         return _Pass(crossing, dict(self.named_parameters()), inputs, states or {}).results()
 
 
-def trainable(real: Graph) -> list[str]:
-    """Constants of a real graph that are parameters: all but what states start from."""
-    return [name for name in real.constants if name not in {state.initial for state in real.states}]
+def weights_and_biases(real: Graph) -> list[str]:
+    """Constants at the operands that their operators call weights or biases, in order of first use."""
+    found: dict[str, None] = {}
+    for node in real.nodes:
+        op = lookup(node.op)
+        found |= {
+            value: None
+            for place, value in enumerate(node.inputs)
+            if value in real.constants and (place in op.weights or place in op.reals)
+        }
+    return list(found)
 
 
 def crossed(start: Crossing, constants: Mapping[str, np.ndarray]) -> Crossing:
@@ -114,6 +128,8 @@ class _Pass:
     ) -> None:
         self.graph, self.parameters = crossing.integer, parameters
         self.meanings = {node.name: node for node in crossing.fake.nodes}
+        self.constants = crossing.fake.constants
+        self.rounded = {n.outputs[0]: n.inputs[0] for n in crossing.fake.nodes if n.op == "fake_quantize"}
         arrays = check_inputs(self.graph, {name: _array(tensor) for name, tensor in inputs.items()})
         self.codes: dict[str, np.ndarray] = {**self.graph.constants, **arrays}
         self.reals: Tensors = dict(inputs)
@@ -138,7 +154,7 @@ class _Pass:
         arrays = [self.codes[v] if v else None for v in node.inputs]
         made = kernel(self.graph, node, "fast")(*arrays)
         kinds = tuple(self.graph.types[v] for v in node.outputs)
-        reals = _Node.apply(node.op, attrs, kinds, made, *operands)
+        reals = _Node.apply(node.op, attrs, kinds, made, *operands)  # type: ignore[no-untyped-call]
         self.codes.update(zip(node.outputs, made, strict=True))
         self.reals.update(zip(node.outputs, reals, strict=True))
 
@@ -154,15 +170,24 @@ class _Pass:
         """A bias is real in the real form; every other operand is what its codes stand for."""
         if not real:
             return None
-        return self.parameters[real] if real in self.parameters else self._real(code)
+        if real in self.parameters:
+            return self.parameters[real]
+        if real in self.constants:
+            return torch.from_numpy(self.constants[real].copy())
+        parameter = self.parameters.get(self.rounded.get(real, ""))
+        return self._real(code) if parameter is None else self._weight(code, parameter)
 
     def _real(self, value: str) -> Tensor:
-        """What codes stand for; those of a parameter hand their gradient to it."""
+        """What codes stand for."""
         if value not in self.reals:
-            codes, kind = self.codes[value], self.graph.types[value]
-            parameter = self.parameters.get(value)
-            plain = parameter is None
-            self.reals[value] = reals_of(codes, kind) if plain else _Rounded.apply(parameter, codes, kind)
+            self.reals[value] = reals_of(self.codes[value], self.graph.types[value])
+        return self.reals[value]
+
+    def _weight(self, value: str, parameter: Tensor) -> Tensor:
+        """What the codes of a parameter stand for; the gradient goes to the parameter."""
+        if value not in self.reals:
+            arguments = parameter, self.codes[value], self.graph.types[value]
+            self.reals[value] = _Rounded.apply(*arguments)  # type: ignore[no-untyped-call]
         return self.reals[value]
 
 
@@ -176,7 +201,7 @@ class _Rounded(torch.autograd.Function):
         return reals_of(codes, kind).to(parameter.device)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (parameter,) = ctx.saved_tensors
         return torch.where(saturated(parameter, ctx.codes, ctx.kind), 0.0, gradient), None, None
 
@@ -199,7 +224,7 @@ class _Node(torch.autograd.Function):
         return tuple(reals_of(array, kind).to(device) for array, kind in zip(made, kinds, strict=True))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             operands = [None if o is None else o.detach().requires_grad_() for o in ctx.saved_tensors]
             meant = lookup(ctx.op).real(torch, ctx.attrs, *operands)
@@ -226,5 +251,5 @@ def saturated(real: Tensor, codes: np.ndarray, kind: TensorType) -> Tensor:
     low, high = code_bounds(kind)
     scales = torch.as_tensor(kind.quant.scales(codes.ndim), dtype=torch.float32, device=real.device)
     steps = real / scales + kind.zero_point
-    ends = torch.from_numpy(np.int8(codes == high) - np.int8(codes == low)).to(real.device)
-    return ((ends < 0) & (steps < low - 0.5)) | ((ends > 0) & (steps > high + 0.5))
+    lowest, highest = (torch.as_tensor(np.asarray(codes == end), device=real.device) for end in (low, high))
+    return (lowest & (steps < low - 0.5)) | (highest & (steps > high + 0.5))

@@ -17,6 +17,7 @@ from nnaq.ir.build import Builder
 from nnaq.ir.op import table
 from nnaq.ir.text import print_graph
 from nnaq.ir.types import parse_type
+from nnaq.kernels.boundary import quantize_attrs
 
 X = "i8[T,8]<0.05, -3>"
 
@@ -103,11 +104,12 @@ def test_every_integer_operator_has_a_body():
     assert set(table()) - {"fake_quantize"} == set(BODIES)
 
 
-def test_real_nodes_are_refused_by_name():
+def test_what_has_no_body_is_refused_by_name():
     build = Builder("real")
     x = build.input("x", parse_type("f32[4]"))
-    build.output(build.node("relu", [x], name="encoder.relu")[0])
-    with pytest.raises(ArtifactError, match=r"no integer body for relu 'encoder.relu' \(real\)"):
+    attrs = quantize_attrs(parse_type("i8[4]<0.1, 0>"))
+    build.output(build.node("fake_quantize", [x], attrs, name="x.rounded")[0])
+    with pytest.raises(ArtifactError, match=r"no body for fake_quantize 'x.rounded' \(real\)"):
         export_model(build.build())
 
 

@@ -80,8 +80,11 @@ CASES = {
     "slice": (Of(lambda m, x: x[:, 1:, ::2]), ROWS, "slice slice"),
     "slice of fixed time": (Of(lambda m, x: x[2:-1]), (7, 4), "slice"),
     "select": (Of(lambda m, x: x[:, -1]), ROWS, "slice reshape"),
-    "chunk": (Of(lambda m, x: torch.cat([p.relu() for p in x.chunk(2, -1)], -1)), FLAT,
-              "slice slice relu relu concat"),
+    "chunk": (
+        Of(lambda m, x: torch.cat([p.relu() for p in x.chunk(2, -1)], -1)),
+        FLAT,
+        "slice slice relu relu concat",
+    ),
     "split": (Of(lambda m, x: x.split([1, 3], -1)[1].tanh()), FLAT, "slice tanh"),
     "cat": (Of(lambda m, x: torch.cat([x, x.relu()], -1)), FLAT, "relu concat"),
     "stack": (Of(lambda m, x: torch.stack([x, x.relu()], 1)), FLAT, "relu concat reshape"),
@@ -97,15 +100,22 @@ CASES = {
     "avg_pool2d": (layer(nn.AvgPool2d((2, 3), count_include_pad=False)), IMAGE, "average_pool"),
     "dropout": (layer(nn.Dropout(0.5)), FLAT, "reshape"),
     "lstm": (Of(lambda m, x: m.inner(x)[0], inner=nn.LSTM(4, 5)), ROWS, "lstm"),
-    "lstm of two layers": (Of(lambda m, x: m.inner(x)[0], inner=nn.LSTM(4, 5, 2, bias=False)), ROWS, "lstm lstm"),
+    "lstm of two layers": (
+        Of(lambda m, x: m.inner(x)[0], inner=nn.LSTM(4, 5, 2, bias=False)),
+        ROWS,
+        "lstm lstm",
+    ),
     "lstm batch first": (
-        Of(lambda m, x: m.inner(x)[0], inner=nn.LSTM(4, 5, batch_first=True)), (2, "T", 4), "transpose lstm transpose",
+        Of(lambda m, x: m.inner(x)[0], inner=nn.LSTM(4, 5, batch_first=True)),
+        (2, "T", 4),
+        "transpose lstm transpose",
     ),
     "lstm states": (
-        Of(lambda m, x: torch.cat(m.inner(x)[1]), inner=nn.LSTM(4, 5, 2)), ROWS,
+        Of(lambda m, x: torch.cat(m.inner(x)[1]), inner=nn.LSTM(4, 5, 2)),
+        ROWS,
         "lstm lstm reshape reshape concat reshape reshape concat concat",
     ),
-}  # fmt: skip
+}
 
 
 def example_of(shape, frames):
@@ -127,17 +137,29 @@ def test_the_graph_means_what_the_module_means(name):
 
 
 REFUSED = {
-    "gru": (Of(lambda m, x: m.inner(x)[0], inner=nn.GRU(4, 5)), r"nnaq::gru at 'inner': .*\(only nn.LSTM is read"),
-    "bidirectional": (Of(lambda m, x: m.inner(x)[0], inner=nn.LSTM(4, 5, bidirectional=True)), "a backward direction"),
+    "gru": (
+        Of(lambda m, x: m.inner(x)[0], inner=nn.GRU(4, 5)),
+        r"nnaq::gru at 'inner': .*\(only nn.LSTM is read",
+    ),
+    "bidirectional": (
+        Of(lambda m, x: m.inner(x)[0], inner=nn.LSTM(4, 5, bidirectional=True)),
+        "a backward direction",
+    ),
     "projection": (Of(lambda m, x: m.inner(x)[0], inner=nn.LSTM(4, 5, proj_size=2)), "a projection"),
     "cube": (Of(lambda m, x: x**3), "aten::pow at 'pow_1': the exponent is 3"),
     "division of reals": (Of(lambda m, x: 1 / x), "aten::reciprocal at"),
     "dilated pool": (layer(nn.MaxPool1d(2, 1, dilation=2)), "ceil_mode, dilation"),
     "pad with one": (Of(lambda m, x: functional.pad(x, (1, 1), value=1.0)), "pad with zeros"),
-    "slice of open time": (Of(lambda m, x: x[2:-1]), "aten::slice at 'slice_1': .* give the axis a whole size"),
-    "fixed time": (Of(lambda m, x: functional.max_pool1d(x.permute(1, 2, 0), 2)), "give that axis a whole size"),
+    "slice of open time": (
+        Of(lambda m, x: x[2:-1]),
+        "aten::slice at 'slice_1': .* give the axis a whole size",
+    ),
+    "fixed time": (
+        Of(lambda m, x: functional.max_pool1d(x.permute(1, 2, 0), 2)),
+        "give that axis a whole size",
+    ),
     "alpha": (Of(lambda m, x: torch.add(x, x, alpha=2)), "alpha=2"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -1,0 +1,106 @@
+"""benchmarks/README.md from the results: `python benchmarks/render.py`."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results"
+PAGE = HERE / "README.md"
+LEAD = """<!-- Written by benchmarks/render.py from results/*.json; run `make bench` instead of editing. -->
+# Benchmarks
+
+Every speed is a ratio to a named peer that took turns with nnaq in the same run on the same machine, one thread
+each, medians of all turns: **peer's time / nnaq's time, so higher is better for nnaq**. Only the ratio travels to
+other machines. The peer is measured in a process of its own; nnaq never imports it. nnaq's kernels owe exact
+bits under every rounding, and a peer's kernels need not give those bits.
+"""
+
+
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table; the first column reads left, figures right."""
+    names = list(header)
+    lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def time_of(seconds: float) -> str:
+    """Seconds in a unit that suits them."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
+def circumstances(record: dict) -> str:
+    """Where a table was measured, and how to repeat it."""
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    rounds = f"medians of {record['rounds']} turns, {record['threads']} thread"
+    return f"{record['cpu']}; {versions}; {rounds}.\n\n    {record['command']}\n"
+
+
+def detector_speed(records: list[dict]) -> str:
+    """The whole model as a stream."""
+    rows = [
+        (r["work"], r["peer"], f"{r['ratio']:.2f}", f"{r['real_time']:.0f} x", time_of(r["seconds"]))
+        for r in records
+        if r["peer"]
+    ]
+    alone = [
+        f"{r['work']}: {time_of(r['seconds'])} with compiled kernels.\n" for r in records if not r["peer"]
+    ]
+    table = markdown_table(("work", "peer", "ratio", "real time", "nnaq"), rows)
+    lead = "The lowered voice detector in the simulator, beside the float model. `real time` is seconds of audio per"
+    return f"## Voice detector\n\n{lead} second of computing.\n\n{table}\n{''.join(alone)}\n{circumstances(records[0])}"
+
+
+def kernel_speed(records: list[dict]) -> str:
+    """Kernels one by one."""
+    rows = [
+        (r["work"], r["peer"], f"{r['ratio']:.2f}", time_of(r["seconds"]), time_of(r["peer_seconds"]))
+        for r in records
+    ]
+    table = markdown_table(("work", "peer", "ratio", "nnaq", "peer's"), rows)
+    return f"## Kernels\n\n{table}\n{circumstances(records[0])}"
+
+
+def detector_accuracy(result: dict) -> str:
+    """The lowered model on recordings nothing was chosen from."""
+    rows = []
+    for condition, metrics in result["rows"].items():
+        auc, agreement = metrics["auc"], metrics["agreement"]
+        figures = (agreement["integer"], auc["real"], auc["integer"])
+        rows.append(
+            (condition, *(f"{figure:.4f}" for figure in figures), f"{metrics['frames']['integer']:,}")
+        )
+    table = markdown_table(("condition", "agreement", "AUC float", "AUC integer", "frames"), rows)
+    parts = {"first_five_minutes": "first", "last_five_minutes": "last"}
+    drift = " and ".join(f"{result['drift'][key]:.4f} in the {words}" for key, words in parts.items())
+    raised = ", ".join(f"`{one['value']}`" for one in result["raises"]) or "none"
+    return (
+        f"## Accuracy of the lowered voice detector\n\nCalibrated on {result['count']} recordings of "
+        f"`{result['calibrate']}` (seed {result['seed']}), judged on `{result['evaluate']}`, clean and with "
+        f"`{result['noise']}`. `agreement` is the share of frames on which the integer and the float model decide "
+        "alike; AUC judges both by the energy of the clean speech, a yardstick for comparing the two, not a score "
+        f"of the detector.\n\n{table}\nOne hour without a reset: agreement {drift} five minutes. "
+        f"Values the automatic choice raised to 16 bits: {raised}. How to repeat it is told at the top of "
+        "`benchmarks/silero_accuracy.py`.\n"
+    )
+
+
+SECTIONS = {"silero_speed": detector_speed, "kernels": kernel_speed, "silero_accuracy": detector_accuracy}
+
+
+def render() -> str:
+    """The page; results that are not there are left out."""
+    found = {name: RESULTS / f"{name}.json" for name in SECTIONS}
+    parts = [SECTIONS[name](json.loads(path.read_text())) for name, path in found.items() if path.exists()]
+    end = "Conformance with outside runtimes is in [docs/conformance.md](../docs/conformance.md).\n"
+    return "\n".join([LEAD, *parts, end])
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(0 if PAGE.read_text() == render() else f"{PAGE} is stale: run `python benchmarks/render.py`")
+    PAGE.write_text(render())
