@@ -1,10 +1,10 @@
-# make demo | test | lint | bench | docs | oracles: each does its own set-up in .venv.
+# make demo | test | lint | bench | conformance | docs | oracles: each does its own set-up in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: help setup demo test lint bench docs oracles clean
+.PHONY: help setup demo test lint bench conformance docs oracles clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/  /'
@@ -35,7 +35,13 @@ lint: setup ## formatting, lint, layers and types
 	$(BIN)/python -m pytest tests/test_layers.py
 
 bench: setup ## speed, as ratios to named peers in the same run
-	$(BIN)/python benchmarks/silero.py $(DEMO)
+	$(BIN)/python examples/demo_data.py $(DEMO)
+	$(BIN)/python benchmarks/silero_speed.py $(DEMO)/silero_vad_16k_sequence.onnx $(DEMO)/calibrate
+	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/render.py
+
+conformance: setup ## golden vectors of outside runtimes, value by value, and the page about them
+	$(BIN)/python benchmarks/conformance.py
 
 docs: setup ## regenerate the generated pages of docs/
 	$(BIN)/python docs/generate.py

@@ -1,6 +1,6 @@
-"""Conformance with outside runtimes: how many values of their golden vectors nnaq's kernels gave, bit for bit.
+"""Conformance with outside runtimes: how many golden values nnaq's kernels gave, bit for bit.
 
-    python benchmarks/conformance.py            measure, write results/conformance.json and docs/conformance.md
+    python benchmarks/conformance.py            measure; write results/conformance.json and the page
     python benchmarks/conformance.py --render   write docs/conformance.md from the results as they stand
     python benchmarks/conformance.py --check    exit 1 where docs/conformance.md does not show the results
 
@@ -29,6 +29,11 @@ A mismatch is one value that is not equal; there is no tolerance. The rounding m
 oracle defines its result ([numerics](numerics.md)); `exact`, `table`, `half_away` and the like name what is
 rounded nowhere, through a table, or by a division. The vectors are committed with their seeds and versions
 ([oracles](oracles.md)); `pytest -m oracle` repeats everything with fresh seeds.
+
+Not counted: rescales by more than 2^14, which nnaq never makes; products of 32-bit operands, which it does
+not have; layers with a bias beyond 48 bits, which it refuses. Sums that an oracle gives in 32 bits are
+compared after saturation to 16, the widest result of a layer. Matrix products are compared twice: with the
+second operand as a weight and as an activation.
 """
 
 

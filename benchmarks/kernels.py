@@ -23,7 +23,7 @@ from nnaq.pipeline import Options, cross, simplify
 from nnaq.quantize.calibrate import calibrate
 from nnaq.targets import load_target
 
-ROUNDS = 11
+ROUNDS = 25
 TURN = 0.02  # seconds that one turn of a race should take at least
 RANDOM = np.random.default_rng(0)
 Arrays = dict[str, np.ndarray]
@@ -162,10 +162,9 @@ def main() -> None:
         work()
         calls = max(1, round(TURN / seconds_of(work)))
         with Peer(one.model, one.peer_inputs, calls=calls) as peer:
-            ours, theirs = race(work, peer, ROUNDS, calls)
-        print(f"{one.work}: {ours * 1e6:.0f} us, {one.peer} {theirs * 1e6:.0f} us, ratio {theirs / ours:.2f}")
-        record = {"work": one.work, "peer": f"ONNX Runtime, {one.peer}", "ratio": theirs / ours}
-        records.append({**record, "seconds": ours, "peer_seconds": theirs, **common})
+            figures = race(work, peer, ROUNDS, calls)
+        print(f"{one.work}: {figures['seconds'] * 1e6:.0f} us, {figures['ratio']:.2f} of {one.peer}")
+        records.append({"work": one.work, "peer": f"ONNX Runtime, {one.peer}", **figures, **common})
     write_results("kernels", records)
 
 

@@ -97,15 +97,21 @@ def seconds_of(work: Callable[[], object], calls: int = 1) -> float:
     return time.perf_counter() - start
 
 
-def race(work: Callable[[], object], peer: Peer, rounds: int, calls: int = 1) -> tuple[float, float]:
-    """Median seconds per call of `work` and of the peer, measured in turns after one warm-up each."""
+def race(work: Callable[[], object], peer: Peer, rounds: int, calls: int = 1) -> dict[str, float]:
+    """Median seconds per call of `work` and of the peer, and the median of the ratios turn by turn.
+
+    Both warm up once. A ratio is the peer's time divided by ours; a slow moment of the machine falls on both
+    sides of one turn.
+    """
     work()
     peer.seconds()
-    ours, theirs = [], []
-    for _ in range(rounds):
-        ours.append(seconds_of(work, calls) / calls)
-        theirs.append(peer.seconds() / calls)
-    return statistics.median(ours), statistics.median(theirs)
+    turns = [(seconds_of(work, calls) / calls, peer.seconds() / calls) for _ in range(rounds)]
+    ours, theirs = zip(*turns, strict=True)
+    return {
+        "ratio": statistics.median(b / a for a, b in turns),
+        "seconds": statistics.median(ours),
+        "peer_seconds": statistics.median(theirs),
+    }
 
 
 def write_results(name: str, records: list[dict[str, object]]) -> None:

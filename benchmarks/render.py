@@ -11,10 +11,9 @@ PAGE = HERE / "README.md"
 LEAD = """<!-- Written by benchmarks/render.py from results/*.json; run `make bench` instead of editing. -->
 # Benchmarks
 
-Every speed is a ratio to a named peer that took turns with nnaq in the same run on the same machine, one thread
-each, medians of all turns: **peer's time / nnaq's time, so higher is better for nnaq**. Only the ratio travels to
-other machines. The peer is measured in a process of its own; nnaq never imports it. nnaq's kernels owe exact
-bits under every rounding, and a peer's kernels need not give those bits.
+Every speed is a ratio to a named peer that took turns with nnaq in the same run on the same machine, one
+thread each: **peer's time / nnaq's time, so higher is better for nnaq**, the median of all turns. Times are
+medians too; only the ratio travels to other machines. The peer is measured in a process of its own.
 """
 
 
@@ -50,9 +49,9 @@ def detector_speed(records: list[dict]) -> str:
     alone = [
         f"{r['work']}: {time_of(r['seconds'])} with compiled kernels.\n" for r in records if not r["peer"]
     ]
-    table = markdown_table(("work", "peer", "ratio", "real time", "nnaq"), rows)
-    lead = "The lowered voice detector in the simulator, beside the float model. `real time` is seconds of audio per"
-    return f"## Voice detector\n\n{lead} second of computing.\n\n{table}\n{''.join(alone)}\n{circumstances(records[0])}"
+    table = markdown_table(("work", "peer", "ratio", "real time", "time of nnaq"), rows)
+    lead = "The lowered model in the simulator. `real time`: seconds of audio per second of computing."
+    return f"## Voice detector\n\n{lead}\n\n{table}\n{''.join(alone)}\n{circumstances(records[0])}"
 
 
 def kernel_speed(records: list[dict]) -> str:
@@ -61,8 +60,9 @@ def kernel_speed(records: list[dict]) -> str:
         (r["work"], r["peer"], f"{r['ratio']:.2f}", time_of(r["seconds"]), time_of(r["peer_seconds"]))
         for r in records
     ]
-    table = markdown_table(("work", "peer", "ratio", "nnaq", "peer's"), rows)
-    return f"## Kernels\n\n{table}\n{circumstances(records[0])}"
+    table = markdown_table(("work", "peer", "ratio", "time of nnaq", "time of the peer"), rows)
+    lead = "Layers race integer layers, the LSTM a float one: the peer has no integer LSTM."
+    return f"## Kernels\n\n{lead}\n\n{table}\n{circumstances(records[0])}"
 
 
 def detector_accuracy(result: dict) -> str:
@@ -81,8 +81,8 @@ def detector_accuracy(result: dict) -> str:
     return (
         f"## Accuracy of the lowered voice detector\n\nCalibrated on {result['count']} recordings of "
         f"`{result['calibrate']}` (seed {result['seed']}), judged on `{result['evaluate']}`, clean and with "
-        f"`{result['noise']}`. `agreement` is the share of frames on which the integer and the float model decide "
-        "alike; AUC judges both by the energy of the clean speech, a yardstick for comparing the two, not a score "
+        f"`{result['noise']}`. `agreement` is the share of frames on which both models decide alike; "
+        "AUC judges both by the energy of the clean speech, a yardstick for comparing the two, not a score "
         f"of the detector.\n\n{table}\nOne hour without a reset: agreement {drift} five minutes. "
         f"Values the automatic choice raised to 16 bits: {raised}. How to repeat it is told at the top of "
         "`benchmarks/silero_accuracy.py`.\n"

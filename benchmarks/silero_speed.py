@@ -2,10 +2,10 @@
 
     python benchmarks/silero_speed.py MODEL.onnx AUDIO_FOLDER
 
-nnaq runs the lowered integer model by its fast kernels; the peer runs the float32 model; both stream the same
-frames on one thread and take turns. Writes results/silero_speed.json: the ratio is the peer's time divided
-by ours, real_time the seconds of audio per second of computing. The last row is the lowering itself: calibrate
-on the minute, choose widths, judge, with kernels compiled already.
+nnaq runs the lowered integer model by its fast kernels; the peer runs the float32 model; both stream
+the same frames on one thread and take turns. Writes results/silero_speed.json: the ratio is the peer's
+time divided by ours, real_time the seconds of audio per second of computing. The last row is the
+lowering itself: calibrate on the minute, choose widths, judge, with kernels compiled already.
 """
 
 import argparse
@@ -60,11 +60,11 @@ def main() -> None:
     records: list[dict[str, object]] = []
     for words, chunk in CHUNKS.items():
         with Peer(model, {**inputs, **state}, chunk, recipe.states) as peer:
-            ours, theirs = race(lambda size=chunk: run(graph, inputs, chunk=size), peer, given.rounds)
-        figures = {"seconds": ours, "peer_seconds": theirs, "real_time": SECONDS / ours}
+            figures = race(lambda size=chunk: run(graph, inputs, chunk=size), peer, given.rounds)
+        real_time = SECONDS / figures["seconds"]
         record = {"work": f"one minute of speech, {words}", "peer": "ONNX Runtime, float32"}
-        records.append({**record, "ratio": theirs / ours, **figures, **common})
-        print(f"{words}: {SECONDS / ours:.0f} x real time, {theirs / ours:.3f} of the peer's speed")
+        records.append({**record, **figures, "real_time": real_time, **common})
+        print(f"{words}: {real_time:.0f} x real time, {figures['ratio']:.2f} of the peer's speed")
     warm = statistics.median(seconds_of(lowering) for _ in range(3))
     print(f"lowering: {warm:.1f} s")
     nothing = {"peer": None, "ratio": None, "peer_seconds": None, "real_time": None}

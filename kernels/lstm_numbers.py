@@ -61,10 +61,14 @@ def gate_multipliers(
     return channel_multipliers(x.scale, scales, GATE_SCALE, rounding, shift_bound(dtype, bound))
 
 
+@cache
 def curve_tables() -> tuple[np.ndarray, np.ndarray]:
-    """The 513 entries of sigmoid and tanh, Q3.12 to Q0.15."""
+    """The 513 entries of sigmoid and tanh, Q3.12 to Q0.15; every lstm has the same, so they are read-only."""
     x, y = (TensorType("i16", (), Quant((scale,))) for scale in (GATE_SCALE, CURVE_SCALE))
-    return table_16(sigmoid_function, x, y)[0], table_16(lambda xp, v: xp.tanh(v), x, y)[0]
+    tables = table_16(sigmoid_function, x, y)[0], table_16(lambda xp, v: xp.tanh(v), x, y)[0]
+    for table in tables:
+        table.setflags(write=False)
+    return tables
 
 
 def product_rounding(rounding: str) -> str:

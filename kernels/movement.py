@@ -17,6 +17,7 @@ axis can be reshaped, transposed, padded and joined with whole sizes; it is slic
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,8 @@ def reshaped(dims: Sequence[Dim], shape: Attr) -> Shape:
     return tuple(known.get(axis, left) for axis in range(len(sizes)))
 
 
-def whole_reshape(sizes: Sequence[int], shape: Attr) -> tuple[int, ...]:
+@cache  # a stream asks the same at every step
+def whole_reshape(sizes: tuple[int, ...], shape: Attr) -> tuple[int, ...]:
     """`reshaped` for whole sizes. An empty axis stands as a symbol, so that -1 is known there too."""
     symbolic = [size or "empty" for size in sizes]
     return tuple(evaluate(dim, {"empty": 0}) for dim in reshaped(symbolic, shape))
@@ -85,7 +87,7 @@ def whole_reshape(sizes: Sequence[int], shape: Attr) -> tuple[int, ...]:
 
 def infer_reshape(inputs: Types, attrs: Attrs) -> tuple[Shape, ...]:
     dims = operand(inputs).shape
-    whole = [dim for dim in dims if isinstance(dim, int)]
+    whole = tuple(dim for dim in dims if isinstance(dim, int))
     if len(whole) == len(dims):
         return (whole_reshape(whole, attrs["shape"]),)
     return (reshaped(dims, attrs["shape"]),)
@@ -202,15 +204,16 @@ def infer_pad(inputs: Types, attrs: Attrs) -> tuple[Shape, ...]:
     return (tuple(add(d, begin + end) for d, (begin, end) in zip(kind.shape, found, strict=True)),)
 
 
-def pad_sources(size: int, begin: int, end: int, mode: Attr) -> list[int]:
+@cache  # a stream asks the same at every step
+def pad_sources(size: int, begin: int, end: int, mode: Attr) -> tuple[int, ...]:
     """The operand's position behind each position of a padded axis, for reflect and edge."""
     if size == 0:
         raise DataError(f"pad mode {mode!r} repeats entries of an axis that has none; give it at least one")
     if mode == "edge":
-        return [min(max(i - begin, 0), size - 1) for i in range(begin + size + end)]
+        return tuple(min(max(i - begin, 0), size - 1) for i in range(begin + size + end))
     period = max(2 * (size - 1), 1)
     turns = ((i - begin) % period for i in range(begin + size + end))
-    return [min(t, period - t) if size > 1 else 0 for t in turns]
+    return tuple(min(t, period - t) if size > 1 else 0 for t in turns)
 
 
 def padded(xp: Any, attrs: Attrs, x: Any, fill: float) -> Any:
@@ -221,7 +224,7 @@ def padded(xp: Any, attrs: Attrs, x: Any, fill: float) -> Any:
         if attrs["mode"] == "constant":
             x = pad_constant(xp, x, axis, begin, end, fill)
         else:
-            sources = pad_sources(x.shape[axis], begin, end, attrs["mode"])
+            sources = list(pad_sources(x.shape[axis], begin, end, attrs["mode"]))
             x = x[(slice(None),) * axis + (sources,)]
     return x
 

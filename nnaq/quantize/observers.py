@@ -67,8 +67,9 @@ class Observer:
         share = np.cumsum(self.counts) / self.counts.sum()
         tail = (1 - self.percentile) / 2
         low, high = np.searchsorted(share, [tail, 1 - tail])
-        centres = self._centres()
-        return max(self.low, float(centres[low])), min(self.high, float(centres[min(high, BINS - 1)]))
+        ends = self._centres()[[low, min(high, BINS - 1)]]
+        first, last = np.clip(ends, self.low, self.high)
+        return float(first), float(last)
 
     def _least_squares(self) -> tuple[float, float]:
         candidates = [(self.low * f, self.high * f) for f in np.linspace(1.0, 0.2, 64)]

@@ -226,15 +226,17 @@ class _Node(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
-            operands = [None if o is None else o.detach().requires_grad_() for o in ctx.saved_tensors]
+            wanted = ctx.needs_input_grad[4:]
+            pairs = zip(ctx.saved_tensors, wanted, strict=True)
+            operands = [None if o is None else o.detach().requires_grad_(want) for o, want in pairs]
             meant = lookup(ctx.op).real(torch, ctx.attrs, *operands)
         kept = tuple(
             torch.where(saturated(real.detach(), codes, kind), 0.0, gradient)
             for gradient, real, codes, kind in zip(gradients, meant, ctx.made, ctx.kinds, strict=True)
         )
-        asked = [o for o in operands if o is not None]
+        asked = [o for o in operands if o is not None and o.requires_grad]
         found: Iterator[Tensor | None] = iter(torch.autograd.grad(meant, asked, kept, allow_unused=True))
-        return (None,) * 4 + tuple(None if o is None else next(found) for o in operands)
+        return (None,) * 4 + tuple(next(found) if want else None for want in wanted)
 
 
 def reals_of(codes: np.ndarray, kind: TensorType) -> Tensor:

@@ -88,7 +88,7 @@ def read_vectors(folder: Path, name: str) -> Vectors:
 
 
 def measure(key: Key, folder: Path = GOLDEN, kernel: str = "fast") -> Measured:
-    """Run one comparison on the vectors in `folder`; shapes must agree."""
+    """Run one comparison on the vectors in `folder`; shapes must agree, and something must be compared."""
     values = mismatches = 0
     first = ""
     for number, (ours, theirs) in enumerate(TABLE[key](read_vectors(folder, key.file), key.mode, kernel)):
@@ -99,6 +99,7 @@ def measure(key: Key, folder: Path = GOLDEN, kernel: str = "fast") -> Measured:
             first = f"pair {number}, value {at}: {ours.ravel()[at]}, the oracle {theirs.ravel()[at]}"
         values += theirs.size
         mismatches += wrong.size
+    assert values, f"{key}: {key.file} holds nothing to compare"
     return Measured(values, int(mismatches), first)
 
 
