@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from nnaq.quantize.recipe import Recipe
     from nnaq.report import Report
 
-EPILOG = "Exit codes: 0 done; 1 a bug; 2 your input, one sentence; 3 --strict found host islands or a broken budget."
+EPILOG = (
+    "Exit codes: 0 done; 1 a bug; 2 your input, one sentence; "
+    "3 --strict found host islands or a broken budget."
+)
 app = typer.Typer(
     name="nnaq",
     help="Quantise a model and emulate it, bit for bit, on a neural network accelerator.",
@@ -123,6 +126,11 @@ def _broken(report: "Report", goal: float, sram_bytes: int) -> list[str]:
         found.append(f"agreement {agreement.integer:.4f} is below the goal {goal}")
     if report.memory.sram_peak_bytes > sram_bytes:
         found.append(f"SRAM peak {report.memory.sram_peak_bytes} exceeds the target's {sram_bytes} bytes")
+    for check in report.checks.values():
+        if check.mismatches:
+            found.append(
+                f"model.onnx differs from the simulator in {check.mismatches} of {check.values} values"
+            )
     return found
 
 
@@ -198,7 +206,7 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say, before anything runs, which operators nnaq cannot import and which the target leaves to the host."""
+    """Say which operators nnaq cannot import and which the target leaves to the host; nothing is run."""
     from nnaq.errors import FrontendError
     from nnaq.frontends import check as problems_of
     from nnaq.frontends import load
@@ -219,9 +227,8 @@ def check(
         raise FrontendError(f"{model} has {counted(len(problems), 'node')} that cannot be imported: {listed}")
     if not as_json:
         assert graph is not None
-        print(
-            f"{model}: {len(graph.nodes)} nodes, all imported; {len(islands)} left to the host by {machine.name}"
-        )
+        nodes = counted(len(graph.nodes), "node")
+        print(f"{model}: {nodes}, all imported; {len(islands)} left to the host by {machine.name}")
         for island in islands:
             print(f"  host: {island.op} {island.name!r}, {island.cycles} cycles per step: {island.reason}")
     if strict and islands:
@@ -276,7 +283,9 @@ def _recipe(name: str | None, model: Path, time: list[str], state: list[str], pi
     """The named recipe, or an empty one, with the model's ports as said on the command line."""
     from nnaq.quantize.recipe import load_recipe, parse_recipe
 
-    recipe = load_recipe(name) if name else parse_recipe(f"name = {json.dumps(model.stem, ensure_ascii=False)}")
+    recipe = (
+        load_recipe(name) if name else parse_recipe(f"name = {json.dumps(model.stem, ensure_ascii=False)}")
+    )
     return recipe.merged(
         time=_pairs(time, ":", int, "--time"),
         states=_pairs(state, "=", str, "--state"),
@@ -328,7 +337,9 @@ class _reporter:
         def track(items: Iterable[Any], what: str, total: int) -> Iterator[Any]:
             return iter(self.progress.track(items, total=total, description=what))
 
-        return Reporter(lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), track)
+        return Reporter(
+            lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True), track
+        )
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()

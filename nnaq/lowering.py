@@ -94,7 +94,7 @@ def lower_graph(
 ) -> Lowering:
     """Lower a real graph in memory: calibrate, cross, and judge on the evaluation recordings."""
     reporter = reporter or Reporter()
-    recipe.check(graph)
+    must_fit(recipe, graph)
     real = pipeline.simplify(graph, dump=dump)
     _refuse_gone(recipe, real)
     observed = reporter.track(calibration, "calibrating", len(calibration))
@@ -106,6 +106,12 @@ def lower_graph(
         pipeline.cross(real, ranges, crossing.options, dump)
     figures = judge(crossing, evaluation, metric, reporter)
     return Lowering(final_recipe(recipe, crossing), target, crossing, figures, evaluation)
+
+
+def must_fit(recipe: Recipe, graph: Graph) -> None:
+    """Raise RecipeError or DataError where the recipe or its metric names what the model does not have."""
+    recipe.check(graph)
+    parse_metric(recipe.metric).must_fit([port.name for port in graph.outputs])
 
 
 def _refuse_gone(recipe: Recipe, real: Graph) -> None:
@@ -230,6 +236,7 @@ def lower(
     reporter = reporter or Reporter()
     with writing(out, force) as folder:
         imported = load(model, import_options(recipe))
+        must_fit(recipe, imported.graph)  # before recordings are read, which may take long
         for note in imported.notes:
             reporter.say(note)
         groups = recordings_for(calibrate_on, evaluate_on, recipe.quantize.seed, reporter)

@@ -14,9 +14,13 @@ import pytest
 from frontends.onnx_models import model, normal
 from voice_models import FRAME, RECIPE, detector, scene, write_sound
 
+from nnaq import targets
 from nnaq.cli import main
-from nnaq.interpret import run
 from nnaq.export.read import read_lowered
+from nnaq.interpret import run
+from nnaq.ir.op import table
+from nnaq.ir.text import parse_graph, print_graph
+from nnaq.passes import PIPELINE
 
 
 class Said(NamedTuple):
@@ -100,7 +104,9 @@ def truncated(place: Path) -> None:
 
 def outside(place: Path) -> None:
     made = onnx.load(place / "model.onnx")
-    onnx.save(made, place / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    onnx.save(
+        made, place / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
 
 
 def not_finite(place: Path) -> None:
@@ -253,9 +259,7 @@ def test_a_recording_in_both_folders_is_refused(nnaq, place):
 
 def target_text(exclude: str = "") -> str:
     """The shipped target as a file of one's own."""
-    import nnaq.targets
-
-    text = (Path(nnaq.targets.__file__).parent / "edge8.toml").read_text(encoding="utf-8")
+    text = (Path(targets.__file__).parent / "edge8.toml").read_text(encoding="utf-8")
     return text.replace("exclude = []", f"exclude = [{exclude}]").replace('"edge8"', '"own"', 1)
 
 
@@ -308,7 +312,10 @@ def test_a_wrong_option_is_refused_in_one_sentence(nnaq, place, words, told):
 
 
 VALUES = [
-    ('made]\ndtype = "i8"\nlow = -1.0\nhigh = 1.0', "'made' of [values] goes into the operator that reads it"),
+    (
+        'made]\ndtype = "i8"\nlow = -1.0\nhigh = 1.0',
+        "'made' of [values] goes into the operator",
+    ),
     ('mode]\ndtype = "i8"\nlow = -1.0\nhigh = 1.0', "did you mean 'made'"),
     ('c]\ndtype = "i8"\nlow = -1.0\nhigh = 1.0', "must be i16 power_of_two, as its operator insists, not i8"),
     ('kept]\ndtype = "i8"\nlow = -1.0\nhigh = 1e300', "expected reals up to 1e+30"),
@@ -413,7 +420,8 @@ def test_an_earlier_result_is_kept_without_force(nnaq, lowered, tmp_path):
 
 
 WRITTEN = [
-    "golden.npz", "layers.csv", "model.onnx", "plan.json", "recipe.toml", "report.html", "report.json", "trace.json",
+    "golden.npz", "layers.csv", "model.onnx", "plan.json", "recipe.toml", "report.html", "report.json",
+    "trace.json",
 ]  # fmt: skip
 
 
@@ -465,7 +473,9 @@ def test_an_island_is_told_everywhere_and_written(nnaq, place, without_sigmoid):
     told = " ".join(said.out.split())
     assert "score sigmoid target 'own' does not run 'sigmoid'" in told
     graph = read_lowered(place / "out" / "model.onnx")
-    assert {graph.types[v].dtype for v in (*graph.node("score").inputs, *graph.node("score").outputs)} == {"f32"}
+    assert {graph.types[v].dtype for v in (*graph.node("score").inputs, *graph.node("score").outputs)} == {
+        "f32"
+    }
     assert "sigmoid" in [node.op_type for node in onnx.load(place / "out" / "model.onnx").graph.node]
 
 
@@ -490,6 +500,19 @@ def test_strict_ends_with_3_where_there_are_islands(nnaq, place, without_sigmoid
     )
     assert json.loads(said.out)["islands"]
     assert (place / "out" / "report.json").is_file()
+
+
+def test_strict_ends_with_3_where_the_memory_does_not_do(nnaq, place):
+    (place / "own.toml").write_text(target_text().replace("bytes = 524_288", "bytes = 64"))
+    said = nnaq("lower", *lower_words(place), "--target", place / "own.toml", "--strict", "--json")
+    assert said.code == 3
+    assert "exceeds the target's 64 bytes" in said.err
+
+
+def test_a_wrong_metric_is_told_before_recordings_are_read(nnaq, place):
+    (place / "data" / "0.wav").write_bytes(b"no sound")
+    said = nnaq("lower", *lower_words(place), "--metric", "decision:scare>0.5", "--json")
+    refused(said, "the model has no output 'scare', only score")
 
 
 # --- run
@@ -603,9 +626,11 @@ def test_show_prints_what_was_imported_and_what_was_lowered(nnaq, lowered):
     for path in (lowered, lowered / "model.onnx"):
         said = nnaq("show", path, "--full")
         assert (said.code, said.err) == (0, "")
-        from nnaq.ir.text import parse_graph, print_graph
-
-        assert print_graph(parse_graph(said.out)) == said.out == print_graph(read_lowered(lowered / "model.onnx"))
+        assert (
+            print_graph(parse_graph(said.out))
+            == said.out
+            == print_graph(read_lowered(lowered / "model.onnx"))
+        )
 
 
 @pytest.mark.parametrize("name", ["data", "nothing", "recipe.toml", "data/0.wav"])
@@ -629,11 +654,10 @@ def test_check_lists_problems_as_json_too(nnaq, place):
 
 
 def test_ops_and_passes_list_themselves(nnaq):
-    from nnaq.ir.op import table
-    from nnaq.passes import PIPELINE
-
     assert list(json.loads(nnaq("ops", "--json").out)) == list(table())
-    assert [row["name"] for row in json.loads(nnaq("passes", "--json").out)] == [s.made_by.name for s in PIPELINE]
+    assert [row["name"] for row in json.loads(nnaq("passes", "--json").out)] == [
+        s.made_by.name for s in PIPELINE
+    ]
     for command, word in (("ops", "fully_connected(x, weight, bias?)"), ("passes", "lower-to-integer")):
         said = nnaq(command)
         assert (said.code, said.err) == (0, "")
@@ -650,7 +674,11 @@ def test_targets_are_listed_and_shown(nnaq, place):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("edge9", "did you mean 'edge8'?"), ("zzz", "shipped targets: edge8"), ("no.toml", "no target file 'no.toml'")],
+    [
+        ("edge9", "did you mean 'edge8'?"),
+        ("zzz", "shipped targets: edge8"),
+        ("no.toml", "no target file 'no.toml'"),
+    ],
 )
 def test_an_unknown_target_is_refused(nnaq, name, told):
     said = nnaq("targets", name)

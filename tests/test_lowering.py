@@ -10,6 +10,7 @@ from frontends.onnx_models import normal
 from jsonschema import Draft202012Validator
 from voice_models import FRAME, RECIPE, detector, scene
 
+import nnaq
 from nnaq import pipeline
 from nnaq.artifact import read_golden
 from nnaq.errors import NnaqError
@@ -202,7 +203,10 @@ def crossed(graph: Graph, target: Target) -> pipeline.Crossing:
         (excluding("add"), ["power"]),
         (excluding("transpose"), ["turned"]),  # it moves 32-bit codes
         (excluding("sqrt"), ["size"]),
-        (excluding("relu", "square", "add", "transpose", "sqrt"), ["im", "kept", "power", "re", "size", "turned"]),
+        (
+            excluding("relu", "square", "add", "transpose", "sqrt"),
+            ["im", "kept", "power", "re", "size", "turned"],
+        ),
         (replace(EDGE8, widths=("i8", "i16")), ["im", "re"]),  # and nothing that follows them
     ],
 )
@@ -258,8 +262,6 @@ def test_the_seed_draws_what_is_held_out(out, tmp_path):
 
 
 def test_the_report_fits_its_schema(out):
-    import nnaq
-
     schema = json.loads((Path(nnaq.__file__).parent / "report.schema.json").read_text())
     Draft202012Validator(schema).validate(json.loads((out / "report.json").read_text()))
 
@@ -298,5 +300,7 @@ def test_an_error_leaves_nothing_behind(out, tmp_path):
     place = out.parent
     choices = parse_recipe(RECIPE + "[values.nothing]\ndtype = 'i8'\nlow = 0.0\nhigh = 1.0\n")
     with pytest.raises(NnaqError, match="has no value 'nothing'"):
-        lower(place / "model.onnx", place / "held", tmp_path / "out", EDGE8, choices, place / "data", dump=True)
+        lower(
+            place / "model.onnx", place / "held", tmp_path / "out", EDGE8, choices, place / "data", dump=True
+        )
     assert list(tmp_path.iterdir()) == []

@@ -255,7 +255,7 @@ def integer_convolution() -> Graph:
 
 
 def test_a_pass_that_lies_about_bits_is_told_with_the_value():
-    with pytest.raises(PassError, match="pass 'lying' keeps bits, but 'y' made by dequantize .* moved by"):
+    with pytest.raises(PassError, match=r"pass 'lying' keeps bits, but 'y' made by dequantize .* moved by"):
         passes.run(integer_convolution(), [Lying()], {"x": normal(1, 2, 8)})
 
 
@@ -287,7 +287,9 @@ def test_bits_hold_for_states_too():
 
 
 def test_an_unsound_graph_is_told_with_pass_and_rule():
-    with pytest.raises(PassError, match="pass 'breaking' left an unsound graph: output 'y' of graph 'conv' is"):
+    with pytest.raises(
+        PassError, match="pass 'breaking' left an unsound graph: output 'y' of graph 'conv' is"
+    ):
         passes.run(convolution(), [Breaking()])
 
 

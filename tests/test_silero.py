@@ -35,7 +35,9 @@ def lowering() -> Lowering:
     recipe = load_recipe("silero_vad")
     real = load(DEMO if DEMO.is_file() else silero(NAME), import_options(recipe)).graph
     frames = sound(400)
-    return lower_graph(real, [{"input": frames[:300]}], [{"input": frames[300:]}], recipe, load_target("edge8"))
+    return lower_graph(
+        real, [{"input": frames[:300]}], [{"input": frames[300:]}], recipe, load_target("edge8")
+    )
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from nnaq.export.body_builder import Body
 from nnaq.ir.op import Signature
 from nnaq.kernels import pool
 from nnaq.kernels.conv import geometry
-from nnaq.kernels.movement import widths
 from nnaq.kernels.lstm_numbers import H0
+from nnaq.kernels.movement import widths
 
 MakeBody = Callable[..., tuple[str, ...]]
 

@@ -76,7 +76,9 @@ def refusal(name: str, problems: Sequence[Problem]) -> FrontendError:
         hint = f" ({kind.hint})" if kind.hint else ""
         lines.append(f"{kind.op} at {', '.join(map(repr, nodes[:_SHOWN]))}{more}: {kind.reason}{hint}")
     said = "; ".join(lines)
-    return FrontendError(f"model {name!r} has {counted(len(problems), 'node')} that cannot be imported: {said}")
+    return FrontendError(
+        f"model {name!r} has {counted(len(problems), 'node')} that cannot be imported: {said}"
+    )
 
 
 def counted(count: int, word: str) -> str:

@@ -6,7 +6,7 @@ still have lost what it knew about speech.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +75,9 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float | None:
 class Fidelity:
     """The metric of a model without a recipe's: how near its outputs are to the real model's."""
 
+    def must_fit(self, outputs: Collection[str]) -> None:
+        """Any outputs do."""
+
     def evaluate(
         self, float_outputs: Outputs, integer_outputs: Outputs, labels: np.ndarray | None = None
     ) -> dict[str, Figure]:
@@ -94,6 +97,11 @@ class Decision:
     output: str
     threshold: float
 
+    def must_fit(self, outputs: Collection[str]) -> None:
+        """Raise DataError where the model has no such output."""
+        if self.output not in outputs:
+            raise DataError(f"metric: the model has no output {self.output!r}, only {', '.join(outputs)}")
+
     def evaluate(
         self, float_outputs: Outputs, integer_outputs: Outputs, labels: np.ndarray | None = None
     ) -> dict[str, Figure]:
@@ -101,10 +109,7 @@ class Decision:
 
         labels: the truth per value, if known; adds the AUC of both models against it.
         """
-        if self.output not in float_outputs:
-            raise DataError(
-                f"metric: the model has no output {self.output!r}, only {', '.join(float_outputs)}"
-            )
+        self.must_fit(float_outputs)
         real = np.ravel(float_outputs[self.output])
         found = np.ravel(_like(integer_outputs, self.output, float_outputs[self.output]))
         if not real.size:

@@ -28,7 +28,8 @@ def test_8_bits_hold_the_range_and_zero_exactly(low, high):
 
 
 @pytest.mark.parametrize(
-    ("range_", "zero_point"), [((0.0, 1.0), -128), ((-1.0, 0.0), 127), ((-1.28, 1.27), 0), ((-3.0, -0.0), 127)]
+    ("range_", "zero_point"),
+    [((0.0, 1.0), -128), ((-1.0, 0.0), 127), ((-1.28, 1.27), 0), ((-3.0, -0.0), 127)],
 )
 def test_the_zero_point_of_one_sided_ranges(range_, zero_point):
     made = kind("i8", *range_)
