@@ -2,8 +2,9 @@
 
     python examples/demo_data.py FOLDER
 
-leaves in FOLDER: silero_vad_16k_sequence.onnx (silero-vad 6.2.3, MIT), calibrate/two_cities.wav and
-evaluate/beckett.wav (moonshine-voice 0.1.5, MIT), both as 16 kHz mono.
+leaves in FOLDER: silero_vad_16k_sequence.onnx and three other forms of the same detector (silero-vad
+6.2.3, MIT), calibrate/two_cities.wav and evaluate/beckett.wav (moonshine-voice 0.1.5, MIT), both as
+16 kHz mono.
 """
 
 import subprocess
@@ -16,8 +17,14 @@ import soundfile
 from scipy.signal import resample_poly
 
 RATE = 16000
+DETECTORS = (
+    "silero_vad_16k_sequence.onnx",
+    "silero_vad.onnx",
+    "silero_vad_16k_op15.onnx",
+    "silero_vad_op18_ifless.onnx",
+)
 WHEELS = {
-    "silero-vad==6.2.3": {"silero_vad/data/silero_vad_16k_sequence.onnx": "silero_vad_16k_sequence.onnx"},
+    "silero-vad==6.2.3": {f"silero_vad/data/{name}": name for name in DETECTORS},
     "moonshine-voice==0.1.5": {
         "moonshine_voice/assets/two_cities.wav": "calibrate/two_cities.wav",
         "moonshine_voice/assets/beckett.wav": "evaluate/beckett.wav",

@@ -99,7 +99,8 @@ def quantize_array(x: np.ndarray, kind: TensorType, rounding: str = "half_even")
     assert kind.quant is not None
     low, high = code_bounds(kind)
     scale = kind.quant.scales(x.ndim).astype(np.float32)
-    codes = round_real(np, x.astype(np.float32) / scale, rounding)
+    with np.errstate(over="ignore"):  # a quotient beyond float32 is clamped like any other
+        codes = round_real(np, x.astype(np.float32) / scale, rounding)
     limited = np.clip(codes, low - kind.zero_point, high - kind.zero_point)
     return np.asarray(limited.astype(np.int64) + kind.zero_point, storage(kind.dtype))
 

@@ -179,7 +179,7 @@ def read_golden(path: Path, graph: Graph) -> tuple[dict[str, np.ndarray], Result
         outputs = {p.name: _time_back(arrays[f"output:{p.name}"], p.time_axis) for p in graph.outputs}
     except KeyError as error:
         raise ArtifactError(f"{path} has no array {error}, which model {graph.name!r} needs") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, MemoryError) as error:
         raise ArtifactError(f"{path} cannot be read as known answers: {error}") from None
     return inputs, Result(outputs, _part(arrays, "state"), _part(arrays, "activation"))
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import zipfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -216,6 +217,13 @@ def pickled(place: Path) -> None:
     arrays(x=np.array([{"a": 1}], dtype=object))(place)
 
 
+def boundless(place: Path) -> None:
+    """A few bytes that claim to be terabytes."""
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 16)}".ljust(118)
+    with zipfile.ZipFile(place / "data" / "more.npz", "w") as file:
+        file.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+
+
 RECORDINGS = [
     (arrays(x=np.zeros((5, 17))), ["more.npz: array 'x'", "[5, 17]"], "wrong shape"),
     (arrays(x=np.zeros(80)), ["more.npz: array 'x'"], "wrong rank"),
@@ -223,6 +231,8 @@ RECORDINGS = [
     (arrays(x=np.zeros((0, 16))), ["holds no frames"], "no frames"),
     (arrays(x=np.full((5, 16), np.inf)), ["NaN or infinite"], "infinite"),
     (arrays(x=np.full((5, 16), "a")), ["more.npz: array 'x' holds"], "text"),
+    (arrays(x=np.full((5, 16), 1e300)), ["NaN or infinite"], "beyond float32"),
+    (boundless, ["more.npz cannot be read as npz arrays"], "boundless"),
     (pickled, ["more.npz cannot be read"], "pickle"),
     (empty_folder, ["holds no recordings"], "empty folder"),
     (missing_folder, ["does not exist"], "missing folder"),

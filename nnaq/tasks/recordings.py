@@ -97,7 +97,7 @@ def read_arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as npz arrays: {error}") from None
     names = [port.name for port in graph.inputs]
     if set(arrays) != set(names):
@@ -117,12 +117,14 @@ def _fitted(array: np.ndarray, port: Port, kind: TensorType, who: str) -> np.nda
         raise DataError(f"{error} (time first)") from None
     if array.dtype.kind not in ("fiub" if kind.dtype == "f32" else "iub"):
         raise DataError(f"{who} holds {array.dtype}, the model takes {kind.dtype}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+        array = np.asarray(array, storage(kind.dtype))
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise DataError(f"{who} holds values that are NaN or infinite")
     if not array.size:
         raise DataError(f"{who} holds no frames")
     moved = array if port.time_axis is None else np.moveaxis(array, 0, port.time_axis)
-    return np.ascontiguousarray(moved, storage(kind.dtype))
+    return np.ascontiguousarray(moved)
 
 
 def time_first(shape: Shape, time_axis: int | None) -> Shape:

@@ -1,7 +1,7 @@
 """silero-vad, a streaming speech detector: four of its published files become one kind of graph.
 
-The files come from the package `silero-vad` (located, not imported) or from the folder that the
-environment variable NNAQ_SILERO names.
+The files come from the folder that the environment variable NNAQ_SILERO names, else from .demo, which
+`make demo` and `make test` fill, else from the package `silero-vad` (located, not imported).
 """
 
 import os
@@ -21,18 +21,19 @@ from nnaq.ir.graph import Port
 from nnaq.ir.text import parse_graph, print_graph
 
 SEQUENCE = ImportOptions(time={"input": 0, "speech_probs": 0}, states={"h": "hn", "c": "cn"})
+DEMO = Path(__file__).parents[2] / ".demo"
 STEP = ImportOptions(pins={"sr": 16000}, shapes={"input": (1, 576), "state": (2, 1, 128)})
 
 
 def silero(name: str) -> Path:
     """The path of one of silero-vad's files; skips the test where there is none."""
-    folder = os.environ.get("NNAQ_SILERO")
+    folder = os.environ.get("NNAQ_SILERO") or (str(DEMO) if DEMO.is_dir() else None)
     if folder is None:
         try:
             folder = str(metadata.distribution("silero-vad").locate_file("silero_vad/data"))
         except metadata.PackageNotFoundError:
             pytest.skip(
-                "silero-vad's files are not here: install silero-vad or set NNAQ_SILERO to their folder"
+                "silero-vad's files are not here: run `make demo` or set NNAQ_SILERO to their folder"
             )
     path = Path(folder) / name
     if not path.is_file():

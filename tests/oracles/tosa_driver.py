@@ -52,9 +52,7 @@ def rescale_case(random, collector, input_bits, output_bits, right_shift, power_
     shift = np.full(channels, 31 + right_shift, np.int8)
     if channels > 1:
         shift[-1] = max(31 + right_shift + int(random.integers(-1, 2)), 30)
-    zero_points = [
-        int(random.integers(-128, 128)) if bits == 8 else 0 for bits in (input_bits, output_bits)
-    ]
+    zero_points = [int(random.integers(-128, 128)) if bits == 8 else 0 for bits in (input_bits, output_bits)]
     x = rescale_input(random, 48, int(shift.min()) - 31, multiplier, input_bits, output_bits)
     graph = Graph()
     source = graph.input(x, input_bits)
