@@ -92,6 +92,8 @@ def read_arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     The time axis comes first in the file, whatever axis it is in the model; arrays are returned as
     the model takes them. Raises DataError naming what is missing, too many, misshapen or not finite.
     """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; name an npz with one array per input of the model")
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path} is no npz file; write one with numpy.savez")
     try:
@@ -142,7 +144,10 @@ def split(
     """
     groups = list(_copies(recordings))
     if len(groups) < 2:
-        raise DataError(f"holding recordings out needs at least 2 different ones, found {len(groups)}")
+        raise DataError(
+            f"holding recordings out needs at least 2 different ones, found {len(groups)}; "
+            "add recordings or judge on another folder (--evaluate)"
+        )
     count = min(max(round(fraction * len(groups)), 1), len(groups) - 1)
     drawn = set(np.random.default_rng(seed).permutation(len(groups))[:count].tolist())
     held_out = {recording for number in drawn for recording in groups[number]}
