@@ -157,6 +157,20 @@ def write_golden(path: Path, graph: Graph, inputs: Mapping[str, np.ndarray], res
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 
+def stage_text(out: Path, stage: str) -> str:
+    """The graph after the pass called `stage`, from an output folder made with --dump; the last of equals.
+
+    Raises ArtifactError that lists the stages there are.
+    """
+    files = sorted((out / "passes").glob("*.txt"))
+    found = {path.stem.partition("-")[2]: path for path in files}
+    if not found:
+        raise ArtifactError(f"{out} holds no stages; lower with --dump to keep the graph after every pass")
+    if stage not in found:
+        raise ArtifactError(f"{out} holds no stage {stage!r}; there are {', '.join(found)}")
+    return found[stage].read_text(encoding="utf-8")
+
+
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an .npz under a temporary name and rename it. Raises ArtifactError where that cannot be done."""
     fresh = path.with_name(f".{path.name}.tmp-{os.getpid()}")

@@ -51,6 +51,10 @@ States = Annotated[
 Pins = Annotated[
     list[str], typer.Option("--pin", help="Fix an input to a value, NAME=VALUE. Repeat for several.")
 ]
+Shapes = Annotated[
+    list[str],
+    typer.Option("--shape", help="Shape of an input, NAME=1,576 or NAME=T,576. Repeat for several."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
 
 
@@ -82,6 +86,7 @@ def lower(
     time: Times = [],  # noqa: B006  (typer copies it)
     state: States = [],  # noqa: B006
     pin: Pins = [],  # noqa: B006
+    shape: Shapes = [],  # noqa: B006
     seed: Annotated[
         int | None,
         typer.Option("--seed", help="Seed of everything drawn at random (the held-out recordings)."),
@@ -101,7 +106,7 @@ def lower(
     from nnaq.targets import load_target
 
     machine = load_target(target)
-    choices = _recipe(recipe, model, time, state, pin).merged(
+    choices = _recipe(recipe, model, time, state, pin, shape).merged(
         activations=activations, metric=metric, goal=goal, seed=seed
     )
     with _reporter(quiet=as_json) as reporter:
@@ -173,22 +178,32 @@ def show(
         Path, typer.Argument(help="A model, a lowered model.onnx, or an output folder of nnaq.")
     ],
     full: Annotated[bool, typer.Option("--full", help="Every scale in full; the text parses back.")] = False,
+    stage: Annotated[
+        str | None,
+        typer.Option("--stage", help="A pass's name: the graph after it, of a folder made with --dump."),
+    ] = None,
     recipe: RecipeName = None,
     time: Times = [],  # noqa: B006
     state: States = [],  # noqa: B006
     pin: Pins = [],  # noqa: B006
+    shape: Shapes = [],  # noqa: B006
 ) -> None:
-    """Print a model's graph as text: as imported, or as lowered."""
+    """Print a model's graph as text: as imported, as lowered, or after any pass."""
+    from nnaq.artifact import stage_text
     from nnaq.export.read import is_lowered, read_lowered
     from nnaq.frontends import load
     from nnaq.ir.text import print_graph, summarise
     from nnaq.lowering import import_options
 
     path = model / "model.onnx" if model.is_dir() else model
+    if stage is not None:
+        text = stage_text(model, stage)
+        print(text if full else summarise(text), end="")
+        return
     if path.suffix == ".onnx" and is_lowered(path):
         graph = read_lowered(path)
     else:
-        graph = load(path, import_options(_recipe(recipe, path, time, state, pin))).graph
+        graph = load(path, import_options(_recipe(recipe, path, time, state, pin, shape))).graph
     text = print_graph(graph)
     print(text if full else summarise(text), end="")
 
@@ -201,6 +216,7 @@ def check(
     time: Times = [],  # noqa: B006
     state: States = [],  # noqa: B006
     pin: Pins = [],  # noqa: B006
+    shape: Shapes = [],  # noqa: B006
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit 3 if the target leaves operators to the host.")
     ] = False,
@@ -214,7 +230,7 @@ def check(
     from nnaq.lowering import foreseen_islands, import_options
     from nnaq.targets import load_target
 
-    options = import_options(_recipe(recipe, model, time, state, pin))
+    options = import_options(_recipe(recipe, model, time, state, pin, shape))
     machine = load_target(target)
     problems = problems_of(model, options)
     graph = None if problems else load(model, options).graph
@@ -279,7 +295,9 @@ def targets(
         print("\n".join(f"{m.name:<16} {m.description}" for m in machines))
 
 
-def _recipe(name: str | None, model: Path, time: list[str], state: list[str], pin: list[str]) -> "Recipe":
+def _recipe(
+    name: str | None, model: Path, time: list[str], state: list[str], pin: list[str], shape: list[str]
+) -> "Recipe":
     """The named recipe, or an empty one, with the model's ports as said on the command line."""
     from nnaq.quantize.recipe import load_recipe, parse_recipe
 
@@ -290,6 +308,7 @@ def _recipe(name: str | None, model: Path, time: list[str], state: list[str], pi
         time=_pairs(time, ":", int, "--time"),
         states=_pairs(state, "=", str, "--state"),
         pins=_pairs(pin, "=", _number, "--pin"),
+        shapes=_pairs(shape, "=", _dims, "--shape"),
     )
 
 
@@ -305,6 +324,10 @@ def _pairs(texts: list[str], mark: str, convert: Callable[[str], Any], option: s
         if not name or not value:
             raise NnaqError(f"{option} takes NAME{mark}VALUE, found {text!r}")
     return found or None
+
+
+def _dims(text: str) -> list[int | str]:
+    return [int(dim) if dim.strip().isdigit() else dim.strip() for dim in text.split(",")]
 
 
 def _number(text: str) -> int | float:

@@ -643,6 +643,30 @@ def test_show_prints_what_was_imported_and_what_was_lowered(nnaq, lowered):
         )
 
 
+def test_show_prints_the_graph_after_a_pass(nnaq, place):
+    words = [*lower_words(place), "--evaluate", place / "held", "--dump", "--json"]
+    assert nnaq("lower", *words).code == 0
+    said = nnaq("show", place / "out", "--stage", "insert-fake-quant", "--full")
+    assert (said.code, said.err) == (0, "")
+    assert "fake_quantize(" in said.out
+    assert print_graph(parse_graph(said.out)) == said.out
+    said = nnaq("show", place / "out", "--stage", "nosuch")
+    refused(said, "nosuch", "lower-to-integer")
+    one_line(said)
+
+
+def test_show_says_how_to_get_stages(nnaq, lowered):
+    said = nnaq("show", lowered, "--stage", "canonicalize")
+    refused(said, "--dump")
+    one_line(said)
+
+
+def test_a_shape_may_be_given(nnaq, place):
+    said = nnaq("show", place / "model.onnx", "--shape", "x=T,16", "--time", "x:0")
+    assert said.out.startswith("graph model {\n  input x: f32[T,16] time=0\n")
+    refused(nnaq("show", place / "model.onnx", "--shape", "x"), "--shape", "NAME=VALUE")
+
+
 @pytest.mark.parametrize("name", ["data", "nothing", "recipe.toml", "data/0.wav"])
 def test_show_refuses_what_holds_no_model(nnaq, place, name):
     said = nnaq("show", place / name)

@@ -32,9 +32,7 @@ def silero(name: str) -> Path:
         try:
             folder = str(metadata.distribution("silero-vad").locate_file("silero_vad/data"))
         except metadata.PackageNotFoundError:
-            pytest.skip(
-                "silero-vad's files are not here: run `make demo` or set NNAQ_SILERO to their folder"
-            )
+            pytest.skip("silero-vad's files are not here: run `make demo` or set NNAQ_SILERO to their folder")
     path = Path(folder) / name
     if not path.is_file():
         pytest.skip(f"there is no {name} in {folder}")
