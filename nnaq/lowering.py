@@ -6,7 +6,7 @@ model -> real graph -> calibrated on recordings -> integer graph -> judged on he
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,13 @@ class Reporter:
 
 @dataclass(frozen=True)
 class Lowering:
-    """Everything a lowering found out. `figures`: the metric's; `notes`: what it decided by itself."""
+    """Everything a lowering found out. `figures`: the metric's, on the evaluation recordings."""
 
     recipe: Recipe
     target: Target
     crossing: pipeline.Crossing
     figures: Mapping[str, Figure]
     evaluation: Sequence[Inputs]
-    notes: tuple[str, ...] = field(default=())
 
 
 def import_options(recipe: Recipe) -> ImportOptions:
@@ -258,7 +257,8 @@ def write_files(
     plan = simulation.plan.to_json()
     exported = export_model(integer)
     onnx_bytes = exported.SerializeToString(deterministic=True)
-    sample = next(stretches(integer, lowering.evaluation, GOLDEN_FRAMES))
+    judged = stretches(integer, lowering.evaluation, GOLDEN_FRAMES)
+    sample = next(inputs for inputs in judged if frame_count(integer, inputs))
     reporter.say(f"checking model.onnx against the simulator on {frame_count(integer, sample)} frames")
     check = Check(*file_equals_simulator(exported, integer, sample))
     report = report_of(lowering, simulation, model, notes, check)

@@ -1,6 +1,7 @@
 """The lowered file: what it holds, and that it reads back as the graph it was written from."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nnaq.errors import ArtifactError
 from nnaq.export.bodies import BODIES
+from nnaq.export.check import differing, file_equals_simulator
 from nnaq.export.onnx import export_model, save
 from nnaq.export.read import read_lowered
 from nnaq.ir.build import Builder
@@ -54,6 +56,29 @@ def written(tmp_path):
 def test_both_runtimes_run_the_whole_file(tmp_path):
     graph = delay()
     runtimes_agree([(graph, random_inputs(graph, 1), None)], tmp_path)
+
+
+def test_a_file_that_computes_something_else_is_counted():
+    graph = delay()
+    changed = dict(graph.constants, small=-graph.constants["small"])
+    other = export_model(replace(graph, constants=changed))
+    inputs = {"x": np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)}
+    assert file_equals_simulator(export_model(graph), graph, inputs).mismatches == 0
+    assert file_equals_simulator(other, graph, inputs).mismatches > 0
+
+
+@pytest.mark.parametrize(
+    ("found", "missing"),
+    [
+        (np.zeros((0,), np.int8), 3),
+        (np.zeros((1,), np.int8), 3),
+        (np.zeros((3,), np.int16), 3),
+        (np.array([0, 0, 1], np.int8), 1),
+        (np.zeros((3,), np.int8), 0),
+    ],
+)
+def test_missing_values_and_other_dtypes_differ(found, missing):
+    assert differing(found, np.zeros(3, np.int8)) == missing
 
 
 def test_a_value_handed_through_gets_a_name_of_its_own(tmp_path):
