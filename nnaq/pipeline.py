@@ -17,6 +17,7 @@ from nnaq.ir.types import TensorType
 from nnaq.ir.verify import is_real
 from nnaq.passes.insert_fake_quant import choose_types
 from nnaq.quantize.calibrate import Ranges
+from nnaq.quantize.code_classes import code_classes
 from nnaq.quantize.error import LayerError, layer_errors
 from nnaq.targets import BOUNDARY, Target, exclusion, refusal
 
@@ -167,11 +168,12 @@ def choose_dtypes(
 def worst_value(crossing: Crossing, recordings: Sequence[Inputs]) -> LayerError | None:
     """The i8 value to which its own layer added the most error, None where no i8 value has any.
 
-    Values whose range and dtype were chosen beforehand stay as they are.
+    Values whose range and dtype were chosen beforehand stay as they are, and so do those that share
+    their codes.
     """
-    kinds, fixed = value_types(crossing), crossing.options.exact
+    kinds, classes = value_types(crossing), code_classes(crossing.real)
+    fixed = {classes[value] for value in crossing.options.exact}
     errors = layer_errors(crossing.real, crossing.integer, recordings)
-    candidates = [
-        e for e in errors if kinds[e.value].dtype == "i8" and e.added_db is not None and e.value not in fixed
-    ]
+    free = (e for e in errors if kinds[e.value].dtype == "i8" and classes[e.value] not in fixed)
+    candidates = [e for e in free if e.added_db is not None]
     return min(candidates, key=lambda e: e.added_db or 0.0, default=None)

@@ -25,7 +25,7 @@ from nnaq.ir.graph import Graph
 from nnaq.ir.text import parse_graph, print_graph
 from nnaq.ir.types import parse_type
 from nnaq.ir.verify import is_real, verify
-from nnaq.lowering import Lowering, Reporter, foreseen_islands, lower, lower_graph
+from nnaq.lowering import Lowering, Reporter, foreseen_islands, lower, lower_graph, write_files
 from nnaq.quantize.calibrate import calibrate
 from nnaq.quantize.recipe import Recipe, load_recipe, parse_recipe
 from nnaq.simulate import simulate
@@ -63,6 +63,24 @@ def same(one: Graph, other: Graph, inputs) -> bool:
 
 
 # --- widths
+
+
+def test_auto_leaves_alone_what_shares_codes_with_a_chosen_value(graph):
+    """The hidden state is one class with the LSTM's results: chosen as 8 bit, none of it is raised."""
+    text = '[quantize]\ngoal = 1.0\n[values.hn]\ndtype = "i8"\nlow = -1.0\nhigh = 1.0'
+    crossing = lowered(graph, text).crossing
+    kinds = pipeline.value_types(crossing)
+    assert crossing.raises
+    assert kinds["hn"].dtype == kinds["y.y"].dtype == kinds["h"].dtype == "i8"
+
+
+def test_known_answers_skip_a_recording_without_frames(graph, tmp_path):
+    empty = {"x": np.zeros((0, FRAME), np.float32)}
+    text = '[quantize]\nactivations = "8"'
+    lowering = lower_graph(graph, DATA[:2], [empty, DATA[2]], recipe(text), EDGE8)
+    write_files(tmp_path, lowering, "tiny", (), Reporter())
+    inputs, _ = read_golden(tmp_path / "golden.npz", lowering.crossing.integer)
+    assert len(inputs["x"]) == len(DATA[2]["x"])
 
 
 @pytest.mark.parametrize(("width", "dtype"), [("8", "i8"), ("16", "i16")])
