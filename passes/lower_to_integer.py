@@ -43,7 +43,7 @@ class LowerToInteger(Pass):
 
 
 class _Crossing:
-    """Builds the integer graph. `kinds`: code types of fake-quant values; `codes`: their new names."""
+    """Builds the integer graph. `codes`: integer value by fake-quant value; `by_class`: code types."""
 
     def __init__(self, graph: Graph, numerics: Numerics, islands: frozenset[str]) -> None:
         self.before, self.numerics, self.islands = graph, numerics, islands
@@ -228,11 +228,8 @@ class _Crossing:
         return self.builder.node("dequantize", [codes], {}, [name], [kind], f"{name}.dequantize")[0]
 
     def carry(self, state: State) -> None:
-        """The state over codes; its initial reals become codes."""
+        """The state over codes; its initial reals become codes. What it reads and writes is one class."""
         kind = self.kind(state.input)
         initial = quantize_array(self.before.constants[state.initial], kind)
         codes = self.builder.constant(state.initial, initial, kind)
-        output = self.codes[state.output]
-        if self.builder.types[output] != kind:
-            output = self.rescaled(output, kind, f"{state.output}.carried")
-        self.builder.states.append(replace(state, output=output, initial=codes))
+        self.builder.states.append(replace(state, output=self.codes[state.output], initial=codes))
