@@ -82,9 +82,23 @@ def _keeps_values(step: Pass, before: Graph, after: Graph, inputs: Mapping[str, 
     if step.keeps == "bits":
         pairs += [(n, old.states[n], new.states[n]) for n in old.states]
     for name, left, right in pairs:
-        slack = 1e-4 * float(np.abs(left).max(initial=0)) if step.keeps == "reals" else 0
-        if not np.allclose(left, right, rtol=0, atol=slack):
-            worst = float(np.abs(left.astype(np.float64) - right).max())
+        if not _same(step.keeps, left, right):
             maker = after.producer.get(name)
             where = "" if maker is None else f" made by {maker.op} {maker.name!r}"
-            raise PassError(f"pass {step.name!r} keeps {step.keeps}, but {name!r}{where} moved by {worst:g}")
+            moved = _difference(left, right)
+            raise PassError(f"pass {step.name!r} keeps {step.keeps}, but {name!r}{where} {moved}")
+
+
+def _same(keeps: Keeps, left: np.ndarray, right: np.ndarray) -> bool:
+    """Equal to the last bit, or for `reals` up to the stated rounding; shape and dtype always."""
+    if left.shape != right.shape or left.dtype != right.dtype:
+        return False
+    if keeps == "bits":
+        return bool(np.array_equal(left, right, equal_nan=left.dtype.kind == "f"))
+    return bool(np.allclose(left, right, rtol=0, atol=1e-4 * float(np.abs(left).max(initial=0))))
+
+
+def _difference(left: np.ndarray, right: np.ndarray) -> str:
+    if left.shape != right.shape or left.dtype != right.dtype:
+        return f"was {left.dtype}{list(left.shape)} and is {right.dtype}{list(right.shape)}"
+    return f"moved by {float(np.abs(left.astype(np.float64) - right).max()):g}"

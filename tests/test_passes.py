@@ -250,6 +250,18 @@ class Forgetting(Pass):
         return replace(graph, states=())
 
 
+class Reshaping(Pass):
+    """Gives an output another shape."""
+
+    name: ClassVar[str] = "reshaping"
+    keeps: ClassVar[Keeps] = "bits"
+
+    def run(self, graph: Graph) -> Graph:
+        return parse_graph(
+            "graph flat {\n  input x: f32[2]\n  y: f32[1,2] = reshape(x) {shape=[1, 2]}\n  output y\n}"
+        )
+
+
 def integer_convolution() -> Graph:
     return LowerToInteger().run(InsertFakeQuant(RANGES).run(convolution()))
 
@@ -257,6 +269,12 @@ def integer_convolution() -> Graph:
 def test_a_pass_that_lies_about_bits_is_told_with_the_value():
     with pytest.raises(PassError, match=r"pass 'lying' keeps bits, but 'y' made by dequantize .* moved by"):
         passes.run(integer_convolution(), [Lying()], {"x": normal(1, 2, 8)})
+
+
+def test_a_pass_that_changes_a_shape_is_told():
+    flat = parse_graph("graph flat {\n  input x: f32[2]\n  y: f32[2] = reshape(x) {shape=[2]}\n  output y\n}")
+    with pytest.raises(PassError, match=r"'y' made by reshape 'y' was float32\[2\] and is float32\[1, 2\]"):
+        passes.run(flat, [Reshaping()], {"x": normal(2)})
 
 
 def test_a_pass_that_lies_about_reals_is_told_with_the_value():
