@@ -78,14 +78,15 @@ def detector_accuracy(result: dict) -> str:
     parts = {"first_five_minutes": "first", "last_five_minutes": "last"}
     drift = " and ".join(f"{result['drift'][key]:.4f} in the {words}" for key, words in parts.items())
     raised = ", ".join(f"`{one['value']}`" for one in result["raises"]) or "none"
+    mixed = "all clean" if result["clean"] else "half of them mixed with the first half of the noise"
     return (
         f"## Accuracy of the lowered voice detector\n\nCalibrated on {result['count']} recordings of "
-        f"`{result['calibrate']}` (seed {result['seed']}), judged on `{result['evaluate']}`, clean and with "
-        f"`{result['noise']}`. `agreement` is the share of frames on which both models decide alike; "
-        "AUC judges both by the energy of the clean speech, a yardstick for comparing the two, not a score "
-        f"of the detector.\n\n{table}\nOne hour without a reset: agreement {drift} five minutes. "
-        f"Values the automatic choice raised to 16 bits: {raised}. How to repeat it is told at the top of "
-        "`benchmarks/silero_accuracy.py`.\n"
+        f"`{result['calibrate']}` (seed {result['seed']}), {mixed}; judged on `{result['evaluate']}`, clean "
+        f"and with the second half of `{result['noise']}`. `agreement` is the share of frames on which both "
+        "models decide alike; AUC judges both by the energy of the clean speech, a yardstick for comparing "
+        f"the two, not a score of the detector.\n\n{table}\nOne hour without a reset: agreement {drift} "
+        f"five minutes. Values the automatic choice raised to 16 bits: {raised}. How to repeat it is told at "
+        "the top of `benchmarks/silero_accuracy.py`.\n"
     )
 
 
