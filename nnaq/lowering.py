@@ -90,16 +90,21 @@ def lower_graph(
     target: Target,
     reporter: Reporter | None = None,
     dump: Path | None = None,
+    codes: Mapping[str, TensorType] | None = None,
 ) -> Lowering:
-    """Lower a real graph in memory: calibrate, cross, and judge on the evaluation recordings."""
+    """Lower a real graph in memory: calibrate, cross, and judge on the evaluation recordings.
+
+    codes: code types that a quantised file gives its values and weights; they need no calibration.
+    """
     reporter = reporter or Reporter()
     must_fit(recipe, graph)
     real = pipeline.simplify(graph, dump=dump)
     _refuse_gone(recipe, real)
     observed = reporter.track(calibration, "calibrating", len(calibration))
     ranges = calibrate(real, observed, recipe.quantize.observer, recipe.quantize.percentile or 0.9999)
-    ranges = Ranges({**ranges.ranges, **{v: (c.low, c.high) for v, c in recipe.values.items()}})
-    crossing = _crossing(real, ranges, calibration, recipe, target, reporter)
+    ranges = Ranges({**ranges.ranges, **{v: c.range for v, c in recipe.values.items() if c.range}})
+    held = {name: kind for name, kind in (codes or {}).items() if name in real.types}
+    crossing = _crossing(real, ranges, calibration, recipe, target, reporter, held)
     metric = parse_metric(recipe.metric)
     if dump is not None:
         pipeline.cross(real, ranges, crossing.options, dump)
@@ -130,6 +135,7 @@ def _crossing(
     recipe: Recipe,
     target: Target,
     reporter: Reporter,
+    codes: Mapping[str, TensorType],
 ) -> pipeline.Crossing:
     """One crossing with the recipe's widths, or the automatic choice of them."""
     chosen = {value: c.dtype for value, c in recipe.values.items()}
@@ -137,9 +143,10 @@ def _crossing(
         target,
         f"i{recipe.quantize.activations}",
         chosen,
-        frozenset(chosen),
+        frozenset(value for value, c in recipe.values.items() if c.range),
         recipe.quantize.weight_bits,
         recipe.palettes,
+        codes,
     )
     if recipe.quantize.activations != "auto":
         return pipeline.cross(real, ranges, options)
@@ -203,7 +210,8 @@ def final_recipe(recipe: Recipe, crossing: pipeline.Crossing) -> Recipe:
         for value, kind in kinds.items()
         if value not in crossing.real.constants and kind.dtype in ("i8", "i16")
     }
-    return replace(recipe, values=values)
+    sums = {value: chosen for value, chosen in recipe.values.items() if chosen.range is None}
+    return replace(recipe, values=values | sums)
 
 
 def read_inputs(
@@ -243,7 +251,9 @@ def lower(
         stages = folder / "passes" if dump else None
         if stages is not None:
             stages.mkdir()
-        lowering = lower_graph(imported.graph, calibration, evaluation, recipe, target, reporter, stages)
+        lowering = lower_graph(
+            imported.graph, calibration, evaluation, recipe, target, reporter, stages, imported.codes
+        )
         report = write_files(folder, lowering, model.name, imported.notes, reporter)
     return report
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnaq.errors import DataError
-from nnaq.frontends import ImportOptions, load
+from nnaq.frontends import Imported, ImportOptions, load
 from nnaq.ir.graph import Graph
 from nnaq.lowering import Lowering, import_options, lower_graph
 from nnaq.quantize.recipe import Recipe, parse_recipe
@@ -38,7 +38,7 @@ def lower(
         return lower_module(model, example_inputs, calibration, evaluation, recipe, target, options, outputs)
     recipe = recipe or default_recipe(Path(model).stem)
     imported = load(Path(model), options or import_options(recipe))
-    return _lowered(imported.graph, calibration, evaluation, recipe, target)
+    return _lowered(imported, calibration, evaluation, recipe, target)
 
 
 def lower_module(
@@ -56,7 +56,7 @@ def lower_module(
 
     recipe = recipe or default_recipe(type(module).__name__)
     imported = load_module(module, example_inputs, options or import_options(recipe), outputs)
-    return _lowered(imported.graph, calibration, evaluation, recipe, target)
+    return _lowered(imported, calibration, evaluation, recipe, target)
 
 
 def default_recipe(name: str) -> Recipe:
@@ -65,17 +65,18 @@ def default_recipe(name: str) -> Recipe:
 
 
 def _lowered(
-    graph: Graph,
+    imported: Imported,
     calibration: Recordings,
     evaluation: Recordings | None,
     recipe: Recipe,
     target: Target | str,
 ) -> Lowering:
+    graph = imported.graph
     if isinstance(target, str):
         target = load_target(target)
     groups = calibration, calibration if evaluation is None else evaluation
     kept, judged = ([by_name(graph, recording) for recording in group] for group in groups)
-    return lower_graph(graph, kept, judged, recipe, target)
+    return lower_graph(graph, kept, judged, recipe, target, codes=imported.codes)
 
 
 def by_name(graph: Graph, recording: Mapping[str, Any] | Sequence[Any]) -> dict[str, np.ndarray]:

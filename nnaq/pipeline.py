@@ -15,7 +15,6 @@ from nnaq import passes
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
 from nnaq.ir.verify import is_real
-from nnaq.passes.insert_fake_quant import choose_types
 from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.code_classes import code_classes
 from nnaq.quantize.error import LayerError, layer_errors
@@ -30,7 +29,7 @@ class Options:
 
     activations: dtype of activations, `i8` or `i16`. dtypes: other dtypes by value. exact: values
     whose range was chosen, not observed. weight_bits: 8 or 4. palettes: bits of a weight's codebook,
-    by constant.
+    by constant. codes: code types that a quantised file brought along, by value or constant.
     """
 
     target: Target
@@ -39,13 +38,13 @@ class Options:
     exact: frozenset[str] = frozenset()
     weight_bits: int = 8
     palettes: Mapping[str, int] = field(default_factory=dict)
+    codes: Mapping[str, TensorType] = field(default_factory=dict)
 
     def insertion(self, ranges: Ranges, islands: frozenset[str] = frozenset()) -> passes.InsertFakeQuant:
         """The pass that gives values their codes under these options."""
         rounding = self.target.numerics.input_rounding
-        return passes.InsertFakeQuant(
-            ranges, self.activations, self.dtypes, self.exact, self.weight_bits, rounding, islands
-        )
+        widths = self.activations, self.dtypes, self.exact, self.weight_bits
+        return passes.InsertFakeQuant(ranges, *widths, rounding, islands, self.codes)
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def _reads_any(real: Graph, name: str, others: Mapping[str, str]) -> bool:
 def value_types(crossing: Crossing) -> dict[str, TensorType]:
     """The code type of every value of the real graph."""
     insertion = crossing.options.insertion(crossing.ranges, frozenset(crossing.islands))
-    return choose_types(crossing.real, insertion)
+    return dict(insertion.chosen(crossing.real).types)
 
 
 def choose_dtypes(
@@ -172,7 +171,8 @@ def worst_value(crossing: Crossing, recordings: Sequence[Inputs]) -> LayerError 
     their codes.
     """
     kinds, classes = value_types(crossing), code_classes(crossing.real)
-    fixed = {classes[value] for value in crossing.options.exact}
+    held = crossing.options.exact | crossing.options.codes.keys()
+    fixed = {classes[value] for value in held if value in classes}
     errors = layer_errors(crossing.real, crossing.integer, recordings)
     free = (e for e in errors if kinds[e.value].dtype == "i8" and classes[e.value] not in fixed)
     candidates = [e for e in free if e.added_db is not None]

@@ -23,6 +23,7 @@ from nnaq.ir.types import TensorType
 from nnaq.kernels.boundary import code_type, quantize_array
 from nnaq.passes.manager import Keeps, Pass
 from nnaq.quantize.code_classes import code_classes
+from nnaq.quantize.code_types import host_values
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class _Crossing:
         self.codes: dict[str, str] = {}
         self.weights: dict[str, np.ndarray] = {}
         self.classes = code_classes(graph)
+        self.host = host_values(graph, islands)
         self.rounded = {n.inputs[0]: n for n in graph.nodes if n.op == "fake_quantize"}
         self.by_class = {
             self.classes[n.outputs[0]]: code_type(n.attrs, ())
@@ -117,7 +119,10 @@ class _Crossing:
         targets = [self.target_of(value) for value in node.outputs]
         operands = tuple(self.operand_type(v) for v in node.inputs)
         real_results = tuple(self.before.types[v] for v in node.outputs)
-        exact = op.follow(Signature(operands, real_results, node.attrs))
+        signature = Signature(operands, real_results, node.attrs)
+        exact = op.follow(signature)
+        if exact is None and not any(v in self.rounded or v in self.codes for v in node.outputs):
+            exact = op.accumulator(signature)
         types = tuple(
             self.result_type(v, t, exact, i)
             for i, (v, t) in enumerate(zip(node.outputs, targets, strict=True))
@@ -197,12 +202,17 @@ class _Crossing:
         return self.builder.node(node.op, operands, prepared.attrs, names, types, node.name, node.source)
 
     def island(self, node: Node) -> None:
-        """The node as it was, between a dequantize per operand and a quantize per result."""
+        """The node as it was, between a dequantize per operand and a quantize per result.
+
+        A result that only the host reads stays as it is.
+        """
         inputs = [self.island_operand(v, node) for v in node.inputs]
-        raw = [f"{self.target_of(v)}.real" for v in node.outputs]
+        raw = [v if v in self.host else f"{self.target_of(v)}.real" for v in node.outputs]
         types = tuple(self.before.types[v] for v in node.outputs)
         made = self.builder.node(node.op, inputs, node.attrs, raw, types, node.name, node.source)
         for value, real in zip(node.outputs, made, strict=True):
+            if value in self.host:
+                continue
             target = self.target_of(value)
             kind = self.rounded_type(target) or self.kind(value)
             codes = self.quantized(real, {"rounding": "half_even"}, self.code_name(target), kind)

@@ -59,10 +59,14 @@ class Unsupported(Exception):
 
 @dataclass(frozen=True)
 class Imported:
-    """A graph, and one line for everything the import decided by itself."""
+    """A graph, and one line for everything the import decided by itself.
+
+    codes: the code types that a quantised file gives its values and weights, by name in the graph.
+    """
 
     graph: Graph
     notes: tuple[str, ...]
+    codes: Mapping[str, TensorType] = field(default_factory=dict)
 
 
 def refusal(name: str, problems: Sequence[Problem]) -> FrontendError:

@@ -123,8 +123,14 @@ class Op:
     moves       every result code is a code of an operand (or its zero_point): operands and results
                 share one code type, nothing is rounded
     ties        groups of positions that share one code type; results count as ~0, ~1, …
-    demands     what a position insists on, whatever the recipe says: `i16` for 16 bit,
-                `i16 power_of_two` for 16 bit with a scale 2^-n
+    demands     what a position insists on, whatever the recipe says:
+                `i16` for 16 bit, `i16 power_of_two` for 16 bit with a scale 2^-n,
+                `whole` for whole numbers (indices, counts), i32 with scale 1,
+                `flag` for truth values 0 and 1, i8 with scale 1,
+                `probability` for [0, 1], i8 with scale 2^-8 and zero_point -128 or i16 with scale 2^-15,
+                `accumulates N` for sums of the codes of operand N, i32 with their scale
+    accumulator (signature with code types of operands; outputs are f32) -> result types before the
+                last requantisation, for a result that was chosen to be i32, else None
     doc         the integer formula
     """
 
@@ -145,6 +151,12 @@ class Op:
     moves: bool = False
     ties: tuple[tuple[int, ...], ...] = ()
     demands: Mapping[int, str] = field(default_factory=dict)
+    accumulator: Callable[[Signature], tuple[TensorType, ...] | None] = nothing_follows
+
+    @property
+    def is_host_only(self) -> bool:
+        """Whether the operator has no integer form: it stays real, on the host."""
+        return not self.forms
 
     @property
     def is_composite(self) -> bool:

@@ -5,6 +5,7 @@ the type it takes them: such values form a class, and a class has one scale and 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import networkx as nx
 
@@ -39,13 +40,33 @@ def code_classes(graph: Graph) -> dict[str, str]:
     return {value: union[value] for value in graph.types}
 
 
-def demands(graph: Graph) -> dict[str, str]:
-    """What classes insist on (`i16`, `i16 power_of_two`), whatever the recipe says."""
+@dataclass(frozen=True)
+class Demand:
+    """What a class insists on: a word of `Op.demands`; `of` is the value whose codes it accumulates."""
+
+    word: str
+    of: str = ""
+
+
+STRENGTH = ("i16", "probability", "i16 power_of_two", "flag", "whole", "accumulates")
+"""Words by strength: where two meet in one class, the later one holds."""
+
+
+def demands(graph: Graph) -> dict[str, Demand]:
+    """What classes insist on, whatever the recipe says, by class."""
     classes = code_classes(graph)
-    found: dict[str, str] = {}
+    found: dict[str, Demand] = {}
     for node in graph.nodes:
         for position, demand in lookup(node.op).demands.items():
             value = value_at(node, position)
             if value:
-                found[classes[value]] = max(found.get(classes[value], ""), demand, key=len)
+                made = _demand(node, demand)
+                held = found.setdefault(classes[value], made)
+                found[classes[value]] = max(held, made, key=lambda d: STRENGTH.index(d.word))
     return found
+
+
+def _demand(node: Node, demand: str) -> Demand:
+    if not demand.startswith("accumulates "):
+        return Demand(demand)
+    return Demand("accumulates", value_at(node, int(demand.split(" ")[1])))

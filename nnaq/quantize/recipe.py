@@ -33,6 +33,9 @@
     low = -1.0
     high = 1.0
 
+    [values.logits]                        # the 32-bit sums of a linear layer, for decoding on the host
+    dtype = "i32"
+
     [palettes."conv.weight"]               # a constant that rests as indices into a codebook
     bits = 4
 
@@ -86,11 +89,19 @@ class Quantize:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The dtype and real range of a value, fixed by the recipe instead of observed."""
+    """The dtype and real range of a value, fixed by the recipe instead of observed.
 
-    dtype: Literal["i8", "i16"]
-    low: float
-    high: float
+    An i32 value keeps the sums of the product that makes it and has no range of its own.
+    """
+
+    dtype: Literal["i8", "i16", "i32"]
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """low and high, if they were chosen."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -261,12 +272,17 @@ class _Quantize(_Table):
 
 
 class _Value(_Table):
-    dtype: Literal["i8", "i16"]
-    low: float
-    high: float
+    dtype: Literal["i8", "i16", "i32"]
+    low: float | None = None
+    high: float | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> "_Value":
+        given = (self.low is None) + (self.high is None)
+        if given != (2 if self.dtype == "i32" else 0):
+            raise ValueError("i8 and i16 need low and high, i32 (the sums of a product) has neither")
+        if self.low is None or self.high is None:
+            return self
         if self.low > self.high:
             raise ValueError(f"low must not be above high, found {self.low} and {self.high}")
         if max(-self.low, self.high) > LARGEST:
@@ -327,7 +343,7 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
             {"pins": dict(recipe.pins), "shapes": {name: list(s) for name, s in recipe.shapes.items()}}
         ),
         "quantize": {k: v for k, v in vars(recipe.quantize).items() if v is not None},
-        "values": {name: dict(vars(chosen)) for name, chosen in recipe.values.items()},
+        "values": {name: _filled(vars(chosen)) for name, chosen in recipe.values.items()},
         "palettes": {name: {"bits": bits} for name, bits in recipe.palettes.items()},
     }
     return _filled(tables)

@@ -5,6 +5,8 @@
                      are kept for speech louder than the calibration's
     power_of_two     scale = 2^-n with the largest n in 9..15 that holds 1.25 * max|x|: a cell state
                      saturates by itself as gates close, and its saturations are counted
+    whole, flag      scale 1: whole numbers in 32 bits, truth values in 8
+    probability      scale 2^-8 and zero_point -128, or scale 2^-15: [0, 1) as softmax makes it
     weights          scale = max|w| / 127 per channel, codes in [-127, 127]
 
 Scales of activations are float32 values held as float64: the float edges of a runtime and the
@@ -20,6 +22,9 @@ from nnaq.ir.types import Quant, TensorType, bounds
 HEADROOM = 4.0
 CELL_HEADROOM = 1.25
 CELL_EXPONENTS = range(9, 16)
+WHOLE = TensorType("i32", (), Quant((1.0,)))
+FLAG = TensorType("i8", (), Quant((1.0,)))
+PROBABILITY = {"i8": Quant((2.0**-8,), -128), "i16": Quant((2.0**-15,))}
 
 
 def as_float32(scale: float) -> float:

@@ -7,7 +7,7 @@ from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
 from nnaq.ir.verify import verify
-from nnaq.quantize.code_classes import code_classes, demands, value_at
+from nnaq.quantize.code_classes import Demand, code_classes, demands, value_at
 
 
 def recurrent() -> Graph:
@@ -50,7 +50,7 @@ def test_every_value_has_a_class():
 def test_a_demand_holds_for_its_whole_class():
     graph = recurrent()
     found = demands(graph)
-    assert found == {code_classes(graph)["c"]: "i16 power_of_two"}
+    assert found == {code_classes(graph)["c"]: Demand("i16 power_of_two")}
 
 
 def test_positions_count_operands_then_results():

@@ -105,7 +105,7 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file():
         "  line 4, quantize.observer: found 'minmax', expected 'min_max', 'percentile' or 'mse'; "
         "did you mean 'min_max'?",
         "  line 5, quantize.goal: found 3.0; input should be less than or equal to 1",
-        "  line 7, values.v.dtype: found 'i9', expected 'i8' or 'i16'",
+        "  line 7, values.v.dtype: found 'i9', expected 'i8', 'i16' or 'i32'",
         "  line 11, import.pins.a: found 'q', expected a number or a boolean",
         "  line 12, import.shapes.x.0: found 1.5, expected a size or the name of a symbolic dimension",
     ]

@@ -1,0 +1,213 @@
+"""The code type of every value of a real graph: from ranges, from what operators insist on, from a file.
+
+A class of values (`code_classes`) has one type. It comes from, in this order: the codes that an
+imported file brought along; what an operator insists on (`Op.demands`); what follows exactly from
+the operands; the range that calibration saw, at the dtype that was chosen.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nnaq.errors import PassError
+from nnaq.ir.graph import Graph, Node
+from nnaq.ir.op import Op, Signature, lookup
+from nnaq.ir.types import Quant, TensorType
+from nnaq.quantize.calibrate import Ranges
+from nnaq.quantize.code_classes import Demand, code_classes, demands
+from nnaq.quantize.scales import FLAG, PROBABILITY, WHOLE, activation_quant, weight_type
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What decides the codes.
+
+    ranges: what calibration saw. activations: dtype of activations (`i8` or `i16`). dtypes: other
+    dtypes by value; `i32` keeps the sums of a product as they are. exact: values whose range was
+    chosen, not observed. weight_bits: 8 or 4. islands: names of nodes that stay real. codes: code
+    types by value or constant that a quantised file brought along.
+    """
+
+    ranges: Ranges
+    activations: str = "i8"
+    dtypes: Mapping[str, str] = field(default_factory=dict)
+    exact: frozenset[str] = frozenset()
+    weight_bits: int = 8
+    islands: frozenset[str] = frozenset()
+    codes: Mapping[str, TensorType] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CodeTypes:
+    """types: by value; biases and other real operands have none. unrounded: results whose codes
+    follow exactly from the operands' codes. host: results that only the host reads, in float."""
+
+    types: Mapping[str, TensorType]
+    unrounded: frozenset[str]
+    host: frozenset[str]
+
+
+def choose_types(graph: Graph, choice: Choice) -> CodeTypes:
+    """The code types of a real graph. Raises PassError for choices that the graph cannot follow."""
+    unknown = sorted((choice.dtypes.keys() | choice.exact) - graph.types.keys())
+    if unknown:
+        raise PassError(f"dtypes name {', '.join(unknown)}, which graph {graph.name!r} does not have")
+    return _Chooser(graph, choice).chosen()
+
+
+def host_values(graph: Graph, islands: frozenset[str]) -> frozenset[str]:
+    """Results of islands that nothing but islands and output ports read: they stay float."""
+    states = {state.output for state in graph.states}
+    return frozenset(
+        value
+        for node in graph.nodes
+        if node.name in islands
+        for value in node.outputs
+        if value not in states and all(r.name in islands for r in graph.readers.get(value, ()))
+    )
+
+
+class _Chooser:
+    """Walks the graph in order and gives each class of values its code type."""
+
+    def __init__(self, graph: Graph, choice: Choice) -> None:
+        self.graph, self.choice = graph, choice
+        self.classes, self.demands = code_classes(graph), demands(graph)
+        self.members: dict[str, list[str]] = {}
+        for value, group in self.classes.items():
+            self.members.setdefault(group, []).append(value)
+        self.dtypes = {self.classes[v]: dtype for v, dtype in choice.dtypes.items()}
+        activations = graph.types.keys() - graph.constants.keys()
+        held = {self.classes[v]: choice.codes[v] for v in sorted(choice.codes.keys() & activations)}
+        self.by_class = {group: kind.with_shape(()) for group, kind in held.items()}
+        left = (node for node in graph.nodes if node.name in choice.islands)
+        self.host = host_values(graph, choice.islands)
+        self.rounded = {self.classes[v] for node in left for v in node.outputs}
+        self.unrounded: set[str] = set()
+
+    def chosen(self) -> CodeTypes:
+        found = {v: self.of(v) for v in sorted(self.graph.sources - self.graph.constants.keys())}
+        for node in self.graph.nodes:
+            found |= self.constants(node, found)
+            exact = self.exact(node, found)
+            if exact is not None:
+                self.by_class[self.classes[node.outputs[0]]] = exact[0].with_shape(())
+                self.unrounded.update(node.outputs)
+            found |= {v: self.of(v) for v in node.outputs}
+        found |= {state.initial: self.of(state.initial) for state in self.graph.states}
+        return CodeTypes(found, frozenset(self.unrounded), self.host)
+
+    def of(self, value: str) -> TensorType:
+        """The code type of an activation: its class's, in the value's own shape."""
+        group = self.classes[value]
+        if group not in self.by_class:
+            self.by_class[group] = self.made(value, group, self.demands.get(group, Demand("")))
+        return self.by_class[group].with_shape(self.graph.types[value].shape)
+
+    def made(self, value: str, group: str, demand: Demand) -> TensorType:
+        """The type of a class that has none yet."""
+        fixed = self.fixed(demand)
+        dtype = demand.word.split(" ")[0] if demand.word.startswith("i16") else self.dtypes.get(group, "")
+        if fixed is not None:
+            dtype = fixed.dtype
+        chosen = self.dtypes.get(group, dtype)
+        if chosen != dtype:
+            insists = f"{dtype} ({demand.word})" if fixed is not None else demand.word
+            raise PassError(f"value {value!r} must be {insists}, as its operator insists, not {chosen}")
+        if fixed is not None:
+            return fixed
+        if dtype == "i32":
+            raise PassError(
+                f"value {value!r} cannot be i32: only the result of a product of 8-bit codes that nothing "
+                "but the host reads can; choose i8 or i16"
+            )
+        dtype = dtype or self.choice.activations
+        if demand.word == "probability":
+            return TensorType(dtype, (), PROBABILITY[dtype])
+        exact = self.choice.exact.intersection(self.members[group])
+        low, high = self.choice.ranges.union(exact or self.members[group])
+        quant = activation_quant(low, high, dtype, "power_of_two" in demand.word, bool(exact))
+        return TensorType(dtype, (), quant)
+
+    def fixed(self, demand: Demand) -> TensorType | None:
+        """The type that a demand leaves no choice about."""
+        if demand.word == "accumulates":
+            return TensorType("i32", (), Quant((self.of(demand.of).scale,)))
+        return {"whole": WHOLE, "flag": FLAG}.get(demand.word)
+
+    def constants(self, node: Node, found: Mapping[str, TensorType]) -> dict[str, TensorType]:
+        """Types of a node's constant operands: weights per channel, others like activations."""
+        op, made = lookup(node.op), {}
+        for position, value in enumerate(node.inputs):
+            if value not in self.graph.constants or position in op.reals:
+                continue
+            if position not in op.weights:
+                made[value] = self.of(value)
+            elif value in self.choice.codes:
+                made[value] = self.choice.codes[value].with_shape(self.graph.types[value].shape)
+            else:
+                made[value] = self.weight(node, position, found)
+        return made
+
+    def weight(self, node: Node, position: int, found: Mapping[str, TensorType]) -> TensorType:
+        """The type of a weight: per channel, wide enough for the bias that joins its sums."""
+        op, array = lookup(node.op), self.graph.constants[node.inputs[position]]
+        axis, floor = op.weights[position], bias_floor(self.graph, node, op, found)
+        if floor is not None and floor.size != array.shape[axis]:
+            floor = None  # the bias joins the sums of another weight
+        return weight_type(array, axis, floor, 2 ** (self.choice.weight_bits - 1) - 1)
+
+    def exact(self, node: Node, found: Mapping[str, TensorType]) -> tuple[TensorType, ...] | None:
+        """Types that follow from the operands, if every reader can take them."""
+        op = lookup(node.op)
+        operands = tuple(found.get(v) if v else None for v in node.inputs)
+        results = tuple(self.graph.types[v] for v in node.outputs)
+        signature = Signature(operands, results, node.attrs)
+        if any(self.classes[v] in self.rounded for v in node.outputs):
+            return None  # an island hands out reals, which are rounded to i8 or i16
+        if any(self.wants_sums(v) for v in node.outputs):
+            sums = op.accumulator(signature)
+            if sums is not None:
+                return sums
+        types = op.follow(signature)
+        if types is None:
+            return None
+        fits = all(self.readable(v, t.dtype) for v, t in zip(node.outputs, types, strict=True))
+        return types if fits else None
+
+    def wants_sums(self, value: str) -> bool:
+        """Whether a result is to keep its 32-bit sums: chosen so, or read only by operators of the host."""
+        group = self.classes[value]
+        if group in self.dtypes:
+            return self.dtypes[group] == "i32"
+        readers = self.graph.readers.get(value, ())
+        alone = len(self.members[group]) == 1 and value not in self.graph.results
+        return alone and bool(readers) and all(lookup(r.op).is_host_only for r in readers)
+
+    def readable(self, value: str, dtype: str) -> bool:
+        """Whether every node that reads a member of the value's class has a form for `dtype`."""
+        group = self.classes[value]
+        if any(self.classes[v] == group for v in self.graph.results):
+            return False
+        return all(
+            reads(lookup(node.op), node.inputs.index(member), dtype)
+            for member in self.members[group]
+            for node in self.graph.readers.get(member, ())
+        )
+
+
+def reads(op: Op, position: int, dtype: str) -> bool:
+    """Whether some integer form of `op` takes `dtype` at an operand position."""
+    operands = (form.split(" -> ")[0].split(" ") for form in op.forms)
+    return any(position < len(names) and names[position] == dtype for names in operands)
+
+
+def bias_floor(graph: Graph, node: Node, op: Op, found: Mapping[str, TensorType]) -> np.ndarray | None:
+    """Least weight scales, per channel, that keep round(bias / (scale_x * scale_w)) below 2^29."""
+    names = [name.rstrip("?") for name in op.operands[: len(node.inputs)]]
+    value = node.inputs[names.index("bias")] if "bias" in names else ""
+    if not value:
+        return None
+    bias = np.abs(graph.constants[value].astype(np.float64))
+    return np.asarray(bias / (found[node.inputs[0]].scale * 2.0**29))
