@@ -8,6 +8,8 @@ when the operator is prepared, from the constants themselves:
 
     max_o (Σ_k |w[o,k] - z_w| * max|q - z_x| + |bias[o]|)  <  2^31  (i8)  or  2^47  (i16)
 
+Under a narrow contract it may overflow instead, by the rules of kernels/narrow.py.
+
 bias[o] = round_half_even(bias_real[o] / (s_x * s_w[o])) and the multipliers stand for
 s_x * s_w[o] / s_y, both in float64; under half_even for f32(f32(s_x * s_w[o]) / s_y), which is
 what ONNX Runtime computes.
@@ -17,7 +19,6 @@ cannot leave 32 bits, then in int64; both orders give the same whole number.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import mul
 from typing import Any
 
 import numpy as np
@@ -36,12 +37,14 @@ from nnaq.kernels.fixedpoint import (
     saturate,
     saturate_reference,
 )
+from nnaq.kernels.narrow import Order, contract, narrow_of, sum_narrow, sum_reference
 
 Prepare = Callable[[Signature, tuple[np.ndarray | None, ...], Numerics], Prepared]
 Row = tuple[Sequence[int], int, int, int]
 
 BLOCK = 32  # rows that stay in the first-level cache while the weights pass by
 ACCUMULATORS = {"i8": "i32", "i16": "i48"}
+WIDE = Numerics()
 
 
 def accumulator(x: TensorType) -> str:
@@ -70,6 +73,14 @@ def prove_wrap_free(who: str, bound: int, dtype: str) -> None:
             f"{who}: the accumulator can reach {bound}, {dtype} holds less than 2^{bits(dtype) - 1}; "
             "use smaller weights, fewer inputs per output or i16 activations"
         )
+
+
+def proved_reach(who: str, bound: int, dtype: str, numerics: Numerics) -> int:
+    """The largest |acc| to expect: `bound`, proved to fit; a narrow accumulator needs no proof."""
+    if numerics.is_narrow:
+        return min(bound, 1 << (bits(dtype) - 1))
+    prove_wrap_free(who, bound, dtype)
+    return bound
 
 
 def channel_scales(weight: TensorType, channels: int) -> np.ndarray:
@@ -116,13 +127,21 @@ def channel_multipliers(
 
 
 def bias_constant(
-    who: str, x: TensorType, weight: TensorType, codes: np.ndarray, bias: np.ndarray | None
+    who: str,
+    x: TensorType,
+    weight: TensorType,
+    codes: np.ndarray,
+    bias: np.ndarray | None,
+    numerics: Numerics = WIDE,
 ) -> Constant:
-    """The integer bias [O] of an operator with weight `codes` [O, ...], its accumulator proved wrap-free."""
+    """The integer bias [O] of an operator with weight `codes` [O, ...], its accumulator proved wrap-free.
+
+    A narrow contract needs no proof: the accumulator may overflow.
+    """
     dtype = accumulator(x)
     scales = x.scale * channel_scales(weight, len(codes))
     whole = prepare_bias(who, bias, scales, dtype)
-    prove_wrap_free(who, accumulator_bound(codes, x, whole, weight.zero_point), dtype)
+    proved_reach(who, accumulator_bound(codes, x, whole, weight.zero_point), dtype, numerics)
     return Constant(
         "bias", TensorType(dtype, whole.shape), whole.astype("int32" if dtype == "i32" else "int64")
     )
@@ -154,10 +173,12 @@ def prepare_layer(who: str) -> Prepare:
                 f"{who}: the weight is computed; a layer needs a constant weight, else use matmul"
             )
         scales = channel_scales(weight, len(codes))
-        whole = bias_constant(who, x, weight, codes, bias)
-        bound = shift_bound(whole.type.dtype, accumulator_bound(codes, x, whole.value, weight.zero_point))
+        whole = bias_constant(who, x, weight, codes, bias, numerics)
+        bound = accumulator_bound(codes, x, whole.value, weight.zero_point)
+        dtype = whole.type.dtype
+        bound = shift_bound(dtype, proved_reach(who, bound, dtype, numerics))
         multiplier, shift = channel_multipliers(x.scale, scales, y.scale, numerics.rounding, bound)
-        attrs = {**signature.attrs, "rounding": numerics.rounding}
+        attrs = {**signature.attrs, "rounding": numerics.rounding, **contract(numerics)}
         return Prepared((0, 1, whole, *multiplier_constants(multiplier, shift)), attrs)
 
     return prepare
@@ -194,9 +215,11 @@ def centred_rows(codes: np.ndarray, zero_point: int) -> np.ndarray:
     return centred
 
 
-def span_of(x: TensorType, weight: TensorType) -> int:
-    """How many products of two types always fit an int32 sum; 1 for i16 by i16."""
-    return (2**31 - 1) // (largest_distance(x) * largest_distance(weight))
+def order_of(x: TensorType, weight: TensorType, attrs: Mapping[str, Attr]) -> Order:
+    """How a node sums products of two types; a stretch that fits 32 bits has 1 product for i16 by i16."""
+    span = (2**31 - 1) // (largest_distance(x) * largest_distance(weight))
+    narrow = narrow_of(attrs, x)
+    return Order(span) if narrow is None else narrow.order(span)
 
 
 def outputs_reference(
@@ -210,9 +233,9 @@ def outputs_reference(
     """
     zero_point, low, high = output_range(signature)
     rounding = str(signature.attrs["rounding"])
-    codes = []
+    codes, narrow = [], narrow_of(signature.attrs, signature.input(0))
     for weights, bias, multiplier, shift in rows:
-        total = bias + sum(map(mul, weights, column))
+        total = sum_reference(narrow, bias, weights, column)
         codes.append(
             saturate_reference(
                 requantize_reference(total, multiplier, shift, rounding), zero_point, low, high
@@ -261,8 +284,15 @@ def sum_wide(x, w):  # type: ignore[no-untyped-def]
 
 
 @jit
-def sum_products(rows, weights, sums, span):  # type: ignore[no-untyped-def]
-    """sums[p, o] = Σ_k rows[p, k] * weights[o, k], int64; int32 within stretches of `span` products."""
+def sum_products(rows, weights, bias, sums, order):  # type: ignore[no-untyped-def]
+    """sums[p, o] = bias[o] + Σ_k rows[p, k] * weights[o, k], int64; int32 within stretches of products.
+
+    order: an `Order`; where it is narrow, block by block in the accumulator it describes.
+    """
+    span, block = order[0], order[1]
+    if block > 0:
+        sum_narrow(rows, weights, bias, sums, order)
+        return
     count, depth = rows.shape
     outputs = weights.shape[0]
     fours = outputs - outputs % 4 if span > 1 else 0
@@ -279,27 +309,28 @@ def sum_products(rows, weights, sums, span):  # type: ignore[no-untyped-def]
                     weights[o + 3, k:e],
                 )
                 s0, s1, s2, s3 = s0 + a, s1 + b, s2 + c, s3 + d
-            sums[p, o], sums[p, o + 1], sums[p, o + 2], sums[p, o + 3] = s0, s1, s2, s3
+            sums[p, o], sums[p, o + 1] = s0 + bias[o], s1 + bias[o + 1]
+            sums[p, o + 2], sums[p, o + 3] = s2 + bias[o + 2], s3 + bias[o + 3]
     for o in range(fours, outputs):
         for p in range(count):
             if span == 1:
-                sums[p, o] = sum_wide(rows[p], weights[o])
+                sums[p, o] = bias[o] + sum_wide(rows[p], weights[o])
                 continue
-            s0 = np.int64(0)
+            s0 = np.int64(bias[o])
             for k in range(0, depth, span):
                 s0 += sum_one(rows[p, k : k + span], weights[o, k : k + span])
             sums[p, o] = s0
 
 
 @jit
-def requantize_rows(rows, weights, bias, multiplier, shift, span, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
+def requantize_rows(rows, weights, bias, multiplier, shift, order, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
     """out[p, o] = saturate(requantize(bias[o] + Σ_k rows[p, k] * weights[o, k]) + z_y)."""
     count, outputs = out.shape
     sums = np.empty((min(count, BLOCK), outputs), np.int64)
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
-        sum_products(rows[start:stop], weights, sums, span)
+        sum_products(rows[start:stop], weights, bias, sums, order)
         for p in range(start, stop):
             for o in range(outputs):
-                y = requantize(sums[p - start, o] + bias[o], multiplier[o], shift[o], rounding)
+                y = requantize(sums[p - start, o], multiplier[o], shift[o], rounding)
                 out[p, o] = saturate(y, zero_y, low, high)

@@ -101,8 +101,9 @@ def quantize_array(x: np.ndarray, kind: TensorType, rounding: str = "half_even")
     scale = kind.quant.scales(x.ndim).astype(np.float32)
     with np.errstate(over="ignore"):  # a quotient beyond float32 is clamped like any other
         codes = round_real(np, x.astype(np.float32) / scale, rounding)
-    limited = np.clip(codes, low - kind.zero_point, high - kind.zero_point)
-    return np.asarray(limited.astype(np.int64) + kind.zero_point, storage(kind.dtype))
+    limited = np.clip(codes, low - kind.zero_point, high - kind.zero_point).astype(np.int64)
+    # float32 has no 2^31 - 1: its neighbour 2^31 passes the first limit
+    return np.asarray(np.minimum(limited + kind.zero_point, high), storage(kind.dtype))
 
 
 def dequantize_array(codes: np.ndarray, kind: TensorType) -> np.ndarray:
@@ -137,8 +138,10 @@ def _dequantize(signature: Signature, codes: np.ndarray) -> Arrays:
 
 def _dequantize_reference(signature: Signature, codes: np.ndarray) -> Arrays:
     kind = signature.input(0)
-    scale = np.float32(kind.scale)
-    reals = [np.float32(int(q) - kind.zero_point) * scale for q in codes.ravel()]
+    assert kind.quant is not None
+    scales = np.broadcast_to(kind.quant.scales(codes.ndim), codes.shape).ravel()
+    pairs = zip(codes.ravel(), scales, strict=True)
+    reals = [np.float32(int(q) - kind.zero_point) * np.float32(scale) for q, scale in pairs]
     return (np.array(reals, np.float32).reshape(codes.shape),)
 
 
@@ -230,7 +233,7 @@ register(
     Op(
         "quantize",
         ("x",),
-        ("f32 -> i8", "f32 -> i16"),
+        ("f32 -> i8", "f32 -> i16", "f32 -> i32"),
         same_shape,
         _identity,
         as_is,

@@ -6,8 +6,9 @@
 with G groups, g = o // (O/G) the group of output o, c over its C/G inputs, and at(p,k) =
 p*stride - pad + k*dilation in each spatial dimension. Outside of x stands real 0, that is code
 z_x, which adds nothing. G = C is the depthwise convolution. acc is i32 for i8 activations and i48
-(in int64) for i16, proved wrap-free from the constants when prepared (kernels/accumulate.py). A
-fused relu clamps low at z_y. The bound on |y - real| is that of fully_connected (kernels/matmul.py).
+(in int64) for i16, proved wrap-free from the constants when prepared (kernels/accumulate.py), or
+narrow, summed over c, then over k in the order of the weight (kernels/narrow.py). A fused relu clamps
+low at z_y. The bound on |y - real| is that of fully_connected (kernels/matmul.py).
 
 conv1d is conv2d with one row. The fast form copies the windows of a few positions, centred, into
 rows of int16 and multiplies them with the weights as they are; where a group has fewer than four
@@ -34,11 +35,11 @@ from nnaq.kernels.accumulate import (
     centred_rows,
     check_layer,
     layer_forms,
+    order_of,
     output_range,
     outputs_reference,
     prepare_layer,
     rows_reference,
-    span_of,
     sum_products,
 )
 from nnaq.kernels.fixedpoint import CODES, requantize, saturate
@@ -212,7 +213,9 @@ def fast(
     positions = shape.size(*image.shape[2:])
     rows = centred_rows(weight, kind_w.zero_point).reshape(len(weight), math.prod(weight.shape[1:]))
     out = np.empty((len(x), len(weight), *positions), storage(signature.outputs[0].dtype))
-    convolve = _convolve_taps if len(weight) < 4 * shape.groups else _convolve_windows
+    order = order_of(kind_x, kind_w, signature.attrs)
+    by_taps = len(weight) < 4 * shape.groups and order.block == 0  # in any order of products
+    convolve = _convolve_taps if by_taps else _convolve_windows
     convolve(
         image,
         rows,
@@ -220,7 +223,7 @@ def fast(
         multiplier,
         shift,
         kind_x.zero_point,
-        span_of(kind_x, kind_w),
+        order,
         shape.kernel,
         shape.stride,
         shape.dilation,
@@ -241,7 +244,7 @@ def _convolve_windows(  # type: ignore[no-untyped-def]
     multiplier,
     shift,
     zero_x,
-    span,
+    order,
     kernel,
     stride,
     dilation,
@@ -272,12 +275,13 @@ def _convolve_windows(  # type: ignore[no-untyped-def]
                 n, top, left = places[b, 0], places[b, 1] * stride[0], places[b, 2] * stride[1]
                 image = x[n, g * inner : (g + 1) * inner]
                 _window(image, zero_x, kernel, dilation, top - padding[0], left - padding[1], rows[b])
-            sum_products(rows[:count], weights[first : first + per_group], sums, span)
+            last = first + per_group
+            sum_products(rows[:count], weights[first:last], bias[first:last], sums, order)
             for o in range(per_group):
                 c = first + o
-                q, s, offset = multiplier[c], shift[c], bias[c]
+                q, s = multiplier[c], shift[c]
                 for b in range(count):
-                    code = saturate(requantize(sums[b, o] + offset, q, s, rounding), zero_y, low, high)
+                    code = saturate(requantize(sums[b, o], q, s, rounding), zero_y, low, high)
                     out[places[b, 0], c, places[b, 1], places[b, 2]] = code
 
 
@@ -311,7 +315,7 @@ def _convolve_taps(  # type: ignore[no-untyped-def]
     multiplier,
     shift,
     zero_x,
-    span,
+    order,
     kernel,
     stride,
     dilation,

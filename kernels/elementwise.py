@@ -10,6 +10,7 @@ With z the zero_points, s the scales, R the requantisation of `fixedpoint` and s
                i32, i32 -> i32 where s_a = s_b = s_y, exact in 64 bits:
                    y = sat32((a - z_a) ± (b - z_b) + z_y)
     mul        y = sat(R((a - z_a)(b - z_b), s_a s_b / s_y) + z_y), product in 32 bits
+               i32, i32 -> i32 between whole numbers (scale 1): y = sat32(a b), exact in 64 bits
     square     y = (q - z)^2 in i32 with scale s^2 and zero_point 0, exact
     relu       y = max(q, z)
 
@@ -212,25 +213,42 @@ def _sum_loop(  # type: ignore[no-untyped-def]
 def prepare_mul(
     signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
 ) -> Prepared:
-    """multiplier and shift of s_a s_b / s_y."""
+    """multiplier and shift of s_a s_b / s_y; none between whole numbers."""
     a, b, y = signature.input(0), signature.input(1), signature.outputs[0]
+    if a.dtype == b.dtype == "i32":
+        if not a.scale == b.scale == y.scale == 1.0:
+            scales = f"{a.scale!r}, {b.scale!r} -> {y.scale!r}"
+            raise LoweringError(
+                f"mul multiplies i32 codes of whole numbers only (scale 1), found {scales}; "
+                "give its operands i8 or i16 codes"
+            )
+        return Prepared((0, 1), {})
     bound = largest_distance(a) * largest_distance(b)
     rescale = rescale_constants(a.scale * b.scale / y.scale, bound, numerics.rounding)
     return Prepared((0, 1, *rescale), {"rounding": numerics.rounding})
 
 
-def mul_reference(
-    signature: Signature, a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
-) -> Arrays:
-    q, s, rounding = int(multiplier), int(shift), str(signature.attrs["rounding"])
+def follow_mul(signature: Signature) -> tuple[TensorType, ...] | None:
+    """The product of whole numbers is a whole number."""
+    a, b = signature.input(0), signature.input(1)
+    if a.dtype == b.dtype == "i32" and a.scale == b.scale == 1.0:
+        return (TensorType("i32", signature.outputs[0].shape, Quant((1.0,))),)
+    return None
+
+
+def mul_reference(signature: Signature, a: np.ndarray, b: np.ndarray, *rescale: np.ndarray) -> Arrays:
+    if not rescale:
+        return (_pairwise(signature, a, b, lambda m, n: m * n),)
+    q, s, rounding = int(rescale[0]), int(rescale[1]), str(signature.attrs["rounding"])
     return (_pairwise(signature, a, b, lambda m, n: requantize_reference(m * n, q, s, rounding)),)
 
 
-def mul_fast(
-    signature: Signature, a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
-) -> Arrays:
+def mul_fast(signature: Signature, a: np.ndarray, b: np.ndarray, *rescale: np.ndarray) -> Arrays:
+    if not rescale:
+        product = a.astype(np.int64) * b.astype(np.int64)
+        return (np.clip(product, *bounds("i32")).astype(np.int32),)
     code = CODES[str(signature.attrs["rounding"])]
-    return (_run(signature, a, b, _mul_loop, int(multiplier), int(shift), code),)
+    return (_run(signature, a, b, _mul_loop, int(rescale[0]), int(rescale[1]), code),)
 
 
 @jit
@@ -277,7 +295,10 @@ SUM_FORMS = (
     *(f"{a} {b} i32 i8 i32 i8 -> {y}" for a, b in PAIRS for y in ("i8", "i16") if {a, b, y} != {"i8"}),
     "i32 i32 -> i32",
 )
-MUL_FORMS = tuple(f"{a} {b} i32 i8 -> {y}" for a, b in PAIRS if "i32" not in (a, b) for y in ("i8", "i16"))
+MUL_FORMS = (
+    *(f"{a} {b} i32 i8 -> {y}" for a, b in PAIRS if "i32" not in (a, b) for y in ("i8", "i16")),
+    "i32 i32 -> i32",
+)
 
 
 def sum_op(name: str, sign: int, real: Callable[..., tuple[Any, ...]], doc: str) -> Op:
@@ -313,6 +334,7 @@ register(
         mul_fast,
         elementwise_work,
         "y = saturate(requantize((a - z_a)(b - z_b), multiplier, shift) + z_y)",
+        follow=follow_mul,
     )
 )
 register(

@@ -1,40 +1,83 @@
-"""The numbers of an integer LSTM: formats, tables, and the powers of two in its formula.
+"""The numbers of an integer LSTM: its operands, the cell's format, the powers of two in its formula.
 
 The formula is that of `nnaq.kernels.recurrent`.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
-
-import numpy as np
+from typing import NamedTuple, TypeVar
 
 from nnaq.errors import LoweringError
-from nnaq.ir.types import Quant, TensorType, bounds
-from nnaq.kernels.accumulate import (
-    accumulator,
-    accumulator_bound,
-    channel_multipliers,
-    channel_scales,
-    prove_wrap_free,
-    shift_bound,
-)
+from nnaq.ir.op import Attr
+from nnaq.ir.types import Quant, TensorType
 from nnaq.kernels.fixedpoint import quantize_multiplier
-from nnaq.kernels.lut import sigmoid_function, table_16
+from nnaq.kernels.recurrent_numbers import CURVE_TO_CODES, GATE_FRACTION, PRODUCT_TO_CODES, Pair
 
-X, H0, C0, W_INPUT, W_RECURRENT, BIAS = range(6)
-OPERANDS = ("x", "h0", "c0", "w_input", "w_recurrent", "bias?")
+X, H0, C0, W_INPUT, W_RECURRENT, BIAS, W_PROJECTION, NORM_WEIGHT, NORM_BIAS = range(9)
+OPERANDS = (
+    "x", "h0", "c0", "w_input", "w_recurrent", "bias?", "w_projection?", "norm_weight?", "norm_bias?",
+)  # fmt: skip
 CONSTANTS = (
     "input_multiplier", "input_shift", "recurrent_multiplier", "recurrent_shift",
-    "sigmoid_table", "tanh_table", "hidden_multiplier", "hidden_shift", "cell_table",
+    "sigmoid_table", "tanh_table", "hidden_multiplier", "hidden_shift",
 )  # fmt: skip
+PROJECTION_CONSTANTS = ("projection_multiplier", "projection_shift")
+NORM_CONSTANTS = (
+    "norm_multiplier", "norm_shift", "norm_table", "norm_epsilon", "norm_epsilon_shift", "norm_room",
+)  # fmt: skip
+UNPROJECTED_SCALES = {"i8": 2.0**-7, "i16": 2.0**-15}  # |tanh(c) * o| < 1
 
-GATE_FRACTION = 12
-GATE_SCALE = 2.0**-GATE_FRACTION
-CURVE_SCALE = 2.0**-15
-LOW, HIGH = bounds("i16")
+Value = TypeVar("Value")
 
-Pair = tuple[int, int]
+
+def operand_names(attrs: Mapping[str, Attr]) -> tuple[str, ...]:
+    """The operands of the integer form, in order; cell_table may be left out.
+
+    With a normalisation w_projection has its place but may be absent.
+    """
+    projected, normed = is_projected(attrs), is_normed(attrs)
+    count = len(OPERANDS) if normed else W_PROJECTION + projected
+    own = [name.rstrip("?") for name in OPERANDS[:count]]
+    more = (*(PROJECTION_CONSTANTS if projected else ()), *(NORM_CONSTANTS if normed else ()))
+    return (*own, *CONSTANTS, *more, "cell_table")
+
+
+def by_name(attrs: Mapping[str, Attr], operands: Sequence[Value | None]) -> dict[str, Value]:
+    """The operands of an integer node under their names, absent ones left out."""
+    there = {name: v for name, v in zip(operand_names(attrs), operands, strict=False) if v is not None}
+    if not is_projected(attrs):
+        there.pop("w_projection", None)
+    return there
+
+
+def is_projected(attrs: Mapping[str, Attr]) -> bool:
+    """Whether an integer node has a projection."""
+    return bool(attrs.get("projected", False))
+
+
+def is_normed(attrs: Mapping[str, Attr]) -> bool:
+    """Whether an integer node normalises its gates."""
+    return bool(attrs.get("normed", False))
+
+
+def is_coupled(attrs: Mapping[str, Attr]) -> bool:
+    """Whether the input gate is 1 - f (CIFG): three gates f, g, o instead of four."""
+    return bool(attrs.get("cifg", False))
+
+
+def gate_count(attrs: Mapping[str, Attr]) -> int:
+    return 3 if is_coupled(attrs) else 4
+
+
+def norm_epsilon(attrs: Mapping[str, Attr]) -> float:
+    """What joins the variance of a gate; 1e-5 where the node does not say."""
+    return float(attrs.get("epsilon", 1e-5))  # type: ignore[arg-type]
+
+
+def unprojected(hidden: TensorType) -> TensorType:
+    """The codes of tanh(c) * o before a projection: they need no calibration."""
+    return TensorType(hidden.dtype, (), Quant((UNPROJECTED_SCALES[hidden.dtype],)))
 
 
 def cell_fraction(cell: TensorType) -> int:
@@ -45,35 +88,6 @@ def cell_fraction(cell: TensorType) -> int:
             f"lstm: the cell must be i16 with zero_point 0 and a scale 2^-9 … 2^-15, found {cell}"
         )
     return 1 - exponent
-
-
-def gate_multipliers(
-    who: str, x: TensorType, weight: TensorType, codes: np.ndarray, bias: np.ndarray, rounding: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Multipliers (int32) and shifts (int8) [4H] of s_x * s_w[j] / 2^-12.
-
-    Proves the accumulator wrap-free, and that it still fits after the left shift.
-    """
-    dtype = accumulator(x)
-    bound = accumulator_bound(codes, x, bias, weight.zero_point)
-    prove_wrap_free(f"lstm w_{who}", bound, dtype)
-    scales = channel_scales(weight, len(codes))
-    return channel_multipliers(x.scale, scales, GATE_SCALE, rounding, shift_bound(dtype, bound))
-
-
-@cache
-def curve_tables() -> tuple[np.ndarray, np.ndarray]:
-    """The 513 entries of sigmoid and tanh, Q3.12 to Q0.15; every lstm has the same, so they are read-only."""
-    x, y = (TensorType("i16", (), Quant((scale,))) for scale in (GATE_SCALE, CURVE_SCALE))
-    tables = table_16(sigmoid_function, x, y)[0], table_16(lambda xp, v: xp.tanh(v), x, y)[0]
-    for table in tables:
-        table.setflags(write=False)
-    return tables
-
-
-def product_rounding(rounding: str) -> str:
-    """How everything behind the accumulators rounds: double_m16 is a rule for accumulators only."""
-    return "double" if rounding == "double_m16" else rounding
 
 
 class Powers(NamedTuple):
@@ -88,5 +102,7 @@ class Powers(NamedTuple):
 @cache
 def power_multipliers(fraction: int, rounding: str) -> Powers:
     """The multipliers of a cell with `fraction` fraction bits."""
-    scales = (2.0**-7, 2.0**-15, 2.0 ** (fraction - 30), 2.0 ** min(GATE_FRACTION - fraction, 0))
+    scales = (
+        CURVE_TO_CODES, PRODUCT_TO_CODES, 2.0 ** (fraction - 30), 2.0 ** min(GATE_FRACTION - fraction, 0)
+    )  # fmt: skip
     return Powers(*(quantize_multiplier(scale, rounding) for scale in scales))

@@ -1,113 +1,108 @@
 """The normative graph of an LSTM: one frame as integer primitives, which the fused kernel must equal."""
 
-from typing import cast
-
 import numpy as np
 
-from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
-from nnaq.ir.numerics import Numerics, Rounding
-from nnaq.ir.op import Constant, Signature
-from nnaq.ir.op import lookup as operator
-from nnaq.ir.types import Quant, TensorType, storage
-from nnaq.kernels.accumulate import accumulator
+from nnaq.ir.op import Attr, Signature
+from nnaq.ir.types import Quant, TensorType
 from nnaq.kernels.fixedpoint import quantize_multiplier
 from nnaq.kernels.lstm_numbers import (
     C0,
-    CONSTANTS,
-    CURVE_SCALE,
-    GATE_FRACTION,
-    GATE_SCALE,
     H0,
-    Pair,
-    X,
+    NORM_CONSTANTS,
     cell_fraction,
+    is_coupled,
+    is_normed,
+    is_projected,
+    norm_epsilon,
+    operand_names,
     power_multipliers,
-    product_rounding,
+    unprojected,
 )
+from nnaq.kernels.recurrent_graph import StepGraph
+from nnaq.kernels.recurrent_numbers import GATE_FRACTION, HIGH
 
 
 def primitives(signature: Signature) -> Graph:
     """One frame as a graph of integer primitives, whatever the stretch of time of `signature`.
 
-    Inputs `x` [B,I], `h` [B,H], `c` [B,H], then the constant operands under their own names
-    (`w_input` … `hidden_shift`, `cell_table` where the node has one); outputs `h_next` and `c_next`.
+    Inputs `x` [B,I], `h` [B,H] ([B,P] with a projection), `c` [B,H], then the constant operands under
+    their own names (`w_input` … `hidden_shift` …, `cell_table` where the node has one); outputs
+    `h_next` and `c_next`.
     """
-    return _StepGraph(signature).build()
+    return _LstmStep(signature).build()
 
 
-class _StepGraph:
-    """Collects the primitives of one frame; values are names in the builder."""
+class _LstmStep(StepGraph):
+    """The primitives of one frame."""
 
     def __init__(self, signature: Signature) -> None:
-        self.builder = Builder("lstm_step")
-        self.rounding = str(signature.attrs["rounding"])
-        self.after = product_rounding(self.rounding)
-        self.fraction = cell_fraction(signature.input(C0))
-        self.powers = power_multipliers(self.fraction, self.after)
         self.hidden, self.cell = signature.input(H0), signature.input(C0)
-        self.gates = TensorType("i16", self.hidden.shape, Quant((GATE_SCALE,)))
-        self.levels = TensorType("i16", self.hidden.shape, Quant((CURVE_SCALE,)))
-        x = signature.input(X)
-        names = ("x", "h", "c", "w_input", "w_recurrent", "bias", *CONSTANTS)
-        kinds = (x.with_shape(x.shape[1:]), *signature.inputs[1:])
-        for name, kind in zip(names, kinds, strict=False):
-            assert kind is not None
-            self.builder.input(name, kind)
+        batch, units = self.cell.shape
+        super().__init__("lstm_step", signature, batch, int(units))
+        self.coupled = is_coupled(signature.attrs)
+        self.fraction = cell_fraction(self.cell)
+        self.powers = power_multipliers(self.fraction, self.after)
+        names = operand_names(signature.attrs)
+        self.inputs(("x", "h", "c", *names[3:]), signature)
+        self.projected, self.normed = is_projected(signature.attrs), is_normed(signature.attrs)
+        self.epsilon = norm_epsilon(signature.attrs)
 
     def build(self) -> Graph:
-        a = self.pre_activations()
-        i, f, g, o = (self.gate(a, k) for k in range(4))
-        i, f, o = (self.curve("sigmoid", gate, "sigmoid_table") for gate in (i, f, o))
-        g = self.curve("tanh", g, "tanh_table")
+        i, f, g, o = self.levels_of_gates()
         kept = self.node("mul", (f, "c", *self.rescale(self.powers.keep)), self.cell, "kept")
         new = self.node("mul", (i, g, *self.rescale(self.powers.new)), self.cell, "new")
         c = self.sum(kept, new, self.cell, "c_next")
-        operands = (self.tanh_of_cell(c), o, "hidden_multiplier", "hidden_shift")
-        h = self.node("mul", operands, self.hidden, "h_next")
-        self.builder.output(h)
+        self.builder.output(self.hidden_value(self.tanh_of_cell(c), o))
         self.builder.output(c)
         return self.builder.build()
 
-    def node(
-        self, op: str, operands: tuple[str, ...], kind: TensorType, name: str, rounding: str = ""
-    ) -> str:
-        attrs = {"rounding": rounding or self.after}
-        return self.builder.node(op, operands, attrs, (name,), (kind,))[0]
-
-    def rescale(self, pair: Pair) -> tuple[str, str]:
-        """A multiplier and a shift as constants."""
-        multiplier = self.builder.constant("multiplier", np.array(pair[0], np.int32))
-        return multiplier, self.builder.constant("shift", np.array(pair[1], np.int8))
+    def levels_of_gates(self) -> tuple[str, str, str, str]:
+        """i, f, g, o in Q0.15."""
+        a = self.pre_activations()
+        letters = "fgo" if self.coupled else "ifgo"
+        gates = {letter: self.part(a, k, f"gate_{letter}") for k, letter in enumerate(letters)}
+        level = {
+            letter: self.curve("tanh", gate, "tanh_table")
+            if letter == "g"
+            else self.curve("sigmoid", gate, "sigmoid_table")
+            for letter, gate in gates.items()
+        }
+        if self.coupled:
+            level["i"] = self.sum(self.level(HIGH, "one"), level["f"], self.levels, "rest", "sub")
+        return level["i"], level["f"], level["g"], level["o"]
 
     def pre_activations(self) -> str:
-        """All four gates [B, 4H] in Q3.12."""
-        rows = 4 * int(self.hidden.shape[1])
-        kind = self.gates.with_shape((self.hidden.shape[0], rows))
-        dtype = accumulator(self.hidden)
-        no_bias = self.builder.constant("no_bias", np.zeros(rows, storage(dtype)), TensorType(dtype, (rows,)))
+        """All gates [B, 4H], or [B, 3H] where coupled, in Q3.12."""
+        rows = (3 if self.coupled else 4) * self.units
+        kind = self.gates.with_shape((self.batch, rows))
         parts = []
-        for operand, who, bias in (("x", "input", "bias"), ("h", "recurrent", no_bias)):
-            operands = (operand, f"w_{who}", bias, f"{who}_multiplier", f"{who}_shift")
-            parts.append(self.node("fully_connected", operands, kind, f"from_{operand}", self.rounding))
-        return self.sum(parts[0], parts[1], kind, "pre_activations")
+        for operand, who, bias in (
+            ("x", "input", "bias"),
+            ("h", "recurrent", self.no_bias(self.hidden, rows)),
+        ):
+            rescale = f"{who}_multiplier", f"{who}_shift"
+            parts.append(self.layer(operand, f"w_{who}", bias, rescale, kind, f"from_{operand}"))
+        total = self.sum(parts[0], parts[1], kind, "pre_activations")
+        return self.normalised(total, kind) if self.normed else total
 
-    def sum(self, a: str, b: str, kind: TensorType, name: str) -> str:
-        """a + b at one scale; its rescales are those add prepares for 1."""
-        signature = Signature((kind, kind), (kind,))
-        numerics = Numerics(cast(Rounding, self.after))
-        made = operator("add").prepare(signature, (None, None), numerics).operands
-        constants = (self.builder.constant(m.name, m.value, m.type) for m in made if isinstance(m, Constant))
-        return self.node("add", (a, b, *constants), kind, name)
+    def normalised(self, a: str, kind: TensorType) -> str:
+        """Every gate normalised over its units: group_norm, a group per gate."""
+        groups = 3 if self.coupled else 4
+        attrs: dict[str, Attr] = {"groups": groups, "epsilon": self.epsilon, "rounding": self.after}
+        operands = (a, "norm_weight", "norm_bias", *NORM_CONSTANTS)
+        return self.node("group_norm", operands, kind, "normalised", attrs=attrs)
 
-    def gate(self, gates: str, k: int) -> str:
-        units = int(self.hidden.shape[1])
-        cut = {"starts": (k * units,), "ends": ((k + 1) * units,), "axes": (1,), "steps": (1,)}
-        return self.builder.node("slice", (gates,), cut, (f"gate_{'ifgo'[k]}",), (self.gates,))[0]
-
-    def curve(self, op: str, value: str, table: str) -> str:
-        """sigmoid or tanh from Q3.12 to Q0.15."""
-        return self.node(op, (value, table, *self.rescale(self.powers.curve)), self.levels, f"{op}_{value}")
+    def hidden_value(self, squashed: str, o: str) -> str:
+        """The next h, through the projection where there is one."""
+        operands = (squashed, o, "hidden_multiplier", "hidden_shift")
+        if not self.projected:
+            return self.node("mul", operands, self.hidden, "h_next")
+        kind = unprojected(self.hidden).with_shape(self.cell.shape)
+        made = self.node("mul", operands, kind, "unprojected")
+        no_bias = self.no_bias(kind, int(self.hidden.shape[1]))
+        rescale = "projection_multiplier", "projection_shift"
+        return self.layer(made, "w_projection", no_bias, rescale, self.hidden, "h_next")
 
     def tanh_of_cell(self, c: str) -> str:
         if "cell_table" in self.builder.types:

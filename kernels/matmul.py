@@ -5,15 +5,23 @@
     matmul           acc = Σ_k (a[...,m,k] - z_a) * (b[...,k,n] - z_b)
                      y[...,m,n] = saturate(requantize(acc, multiplier, shift) + z_y)
 
+An i32 result of fully_connected is acc itself, with scale s_x * s_w[n] and zero_point 0: what decoding
+on the host reads before the last requantisation. It takes i8 activations, whose acc has 32 bits, and no
+fused activation; multiplier and shift are absent.
+
 acc is i32 for i8 activations and i48 (in int64) for i16, proved wrap-free when prepared: from the
 weights and biases of a layer (kernels/accumulate.py), and for a product of two activations from
 
     K * max|a - z_a| * max|b - z_b|  <  2^31  or  2^47
 
-multiplier and shift stand for s_x * s_w[n] / s_y and s_a * s_b / s_y. A fused relu clamps low at
-z_y. Under `single`, |y - z_y - M * acc| <= 1/2 + 2^-31 * M * |acc| with M that real quotient,
-wherever y does not saturate; acc itself is exact but for the bias, rounded by half a step of
-s_x * s_w[n].
+An open K (attention over cached frames) is proved for the longest sum that keeps this (over 33000
+products of i8 codes); a run that sums over more raises OpError. Under a narrow contract there is no
+proof: acc may overflow by the rules of kernels/narrow.py, over any K.
+
+multiplier and shift stand for s_x * s_w[n] / s_y and gain * s_a * s_b / s_y: matmul means gain * (a b),
+with 1 / sqrt(K) in attention, and the gain costs nothing. A fused relu clamps low at z_y. Under `single`,
+|y - z_y - M * acc| <= 1/2 + 2^-31 * M * |acc| with M that real quotient, wherever y does not saturate;
+acc itself is exact but for the bias, rounded by half a step of s_x * s_w[n].
 """
 
 import math
@@ -22,30 +30,35 @@ from typing import Any
 
 import numpy as np
 
-from nnaq.errors import GraphError, LoweringError
+from nnaq.errors import GraphError, LoweringError, OpError
 from nnaq.ir.dims import Dim, Shape, bind, show
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, Work, register
-from nnaq.ir.types import TensorType, storage
+from nnaq.ir.types import Quant, TensorType, bits, storage
 from nnaq.kernels.accumulate import (
     accumulator,
     activate,
+    bias_constant,
     centred_rows,
     channel_multipliers,
     check_layer,
     layer_forms,
+    order_of,
     output_range,
     outputs_reference,
     prepare_layer,
-    prove_wrap_free,
+    proved_reach,
     requantize_rows,
     rows_reference,
-    span_of,
+    sum_products,
 )
 from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.fixedpoint import CODES
+from nnaq.kernels.narrow import contract, narrow_of, sum_reference
 
 Types = tuple[TensorType | None, ...]
+
+requantized_layer = prepare_layer("fully_connected")
 
 
 def infer_fully_connected(inputs: Types, attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
@@ -69,53 +82,81 @@ def fully_connected_real(
     return (activate(xp, attrs, y if bias is None else y + bias),)
 
 
+def sums_of_fully_connected(signature: Signature) -> tuple[TensorType, ...] | None:
+    """The type of the accumulator as a result: i32, one scale s_x * s_w[n] per entry of the last axis.
+
+    None where there is none: i16 activations, a fused activation.
+    """
+    x, weight, y = signature.input(0), signature.input(1), signature.outputs[0]
+    if x.dtype != "i8" or signature.attrs.get("activation", "none") != "none" or weight.quant is None:
+        return None
+    scales = tuple(x.scale * scale for scale in weight.quant.scale)
+    axis = None if weight.quant.axis is None else y.rank - 1
+    return (TensorType("i32", y.shape, Quant(scales, 0, axis)),)
+
+
+def prepare_fully_connected(
+    signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
+) -> Prepared:
+    """Bias, multiplier and shift per output; the bias alone where the result is the accumulator."""
+    y, codes = signature.outputs[0], constants[1]
+    if y.dtype != "i32" or codes is None:
+        return requantized_layer(signature, constants, numerics)
+    if sums_of_fully_connected(signature) != (y,):
+        raise LoweringError(
+            f"fully_connected: an i32 result is the accumulator of i8 activations, without a fused "
+            f"activation, at scale s_x * s_w and zero_point 0; found x {signature.input(0)} and result {y}"
+        )
+    bias = constants[2] if len(constants) > 2 else None
+    whole = bias_constant("fully_connected", signature.input(0), signature.input(1), codes, bias, numerics)
+    return Prepared((0, 1, whole), {**signature.attrs, **contract(numerics)})
+
+
 def fully_connected_reference(
-    signature: Signature,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    multiplier: np.ndarray,
-    shift: np.ndarray,
+    signature: Signature, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, *rescale: np.ndarray
 ) -> Arrays:
     """One position at a time, in Python integers."""
-    rows = rows_reference(weight, signature.input(1).zero_point, bias, multiplier, shift)
-    zero_x = signature.input(0).zero_point
+    zero_x, zero_w = signature.input(0).zero_point, signature.input(1).zero_point
     positions = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    codes = [outputs_reference(signature, [int(q) - zero_x for q in column], rows) for column in positions]
+    columns = [[int(q) - zero_x for q in column] for column in positions]
+    if rescale:
+        multiplier, shift = rescale
+        rows = rows_reference(weight, zero_w, bias, multiplier, shift)
+        codes = [outputs_reference(signature, column, rows) for column in columns]
+    else:
+        narrow = narrow_of(signature.attrs, signature.input(0))
+        layers = [(int(b), [int(w) - zero_w for w in row]) for row, b in zip(weight, bias, strict=True)]
+        codes = [[sum_reference(narrow, b, row, column) for b, row in layers] for column in columns]
     shape = (*x.shape[:-1], len(weight))
     return (np.array(codes, storage(signature.outputs[0].dtype)).reshape(shape),)
 
 
 def fully_connected(
-    signature: Signature,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    multiplier: np.ndarray,
-    shift: np.ndarray,
+    signature: Signature, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, *rescale: np.ndarray
 ) -> Arrays:
     """The same codes from compiled loops."""
     kind_x, kind_w = signature.input(0), signature.input(1)
     rows = centred_rows(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kind_x.zero_point)
+    weights, order = centred_rows(weight, kind_w.zero_point), order_of(kind_x, kind_w, signature.attrs)
+    shape = (*x.shape[:-1], len(weight))
+    if not rescale:
+        sums = np.empty((len(rows), len(weight)), np.int64)
+        sum_products(rows, weights, bias, sums, order)
+        return (sums.astype(np.int32).reshape(shape),)
+    multiplier, shift = rescale
     out = np.empty((len(rows), len(weight)), storage(signature.outputs[0].dtype))
-    requantize_rows(
-        rows,
-        centred_rows(weight, kind_w.zero_point),
-        bias,
-        multiplier,
-        shift,
-        span_of(kind_x, kind_w),
-        CODES[str(signature.attrs["rounding"])],
-        *output_range(signature),
-        out,
-    )
-    return (out.reshape(*x.shape[:-1], len(weight)),)
+    code = CODES[str(signature.attrs["rounding"])]
+    limits = output_range(signature)
+    requantize_rows(rows, weights, bias, multiplier, shift, order, code, *limits, out)
+    return (out.reshape(shape),)
 
 
 def fully_connected_work(signature: Signature) -> Work:
-    """K products per result, and one requantisation."""
-    outputs = math.prod(bind(signature.outputs[0].shape, {}))
-    return Work(macs=outputs * int(signature.input(1).shape[1]), elementwise=outputs)
+    """K products per result, and one requantisation unless the result is the accumulator."""
+    y = signature.outputs[0]
+    outputs = math.prod(bind(y.shape, {}))
+    macs = outputs * int(signature.input(1).shape[1])
+    return Work(macs=macs, elementwise=0 if y.dtype == "i32" else outputs)
 
 
 def infer_matmul(inputs: Types, attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
@@ -127,8 +168,16 @@ def infer_matmul(inputs: Types, attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
             f"matmul: a {show(a.shape)} does not fit b {show(b.shape)}; "
             "the last dimension of a [...,M,K] must equal the last but one of b [...,K,N]"
         )
+    gain = gain_of(attrs)
+    if not (math.isfinite(gain) and gain > 0):
+        raise GraphError(f"matmul: the gain must be a positive number, found {gain}")
     batch = _broadcast(a.shape[:-2], b.shape[:-2])
     return ((*batch, a.shape[-2], b.shape[-1]),)
+
+
+def gain_of(attrs: Mapping[str, Attr]) -> float:
+    """What multiplies the product of matrices, over the reals."""
+    return float(attrs.get("gain", 1.0))  # type: ignore[arg-type]
 
 
 def _broadcast(left: Shape, right: Shape) -> Shape:
@@ -148,27 +197,43 @@ def _common(one: Dim, other: Dim) -> Dim:
 
 
 def matmul_real(xp: Any, attrs: Mapping[str, Attr], a: Any, b: Any) -> tuple[Any, ...]:
-    """a b."""
-    return (a @ b,)
+    """gain * (a b)."""
+    gain = gain_of(attrs)
+    return (a @ b if gain == 1 else gain * (a @ b),)
 
 
 def prepare_matmul(
     signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics
 ) -> Prepared:
-    """One multiplier for the product; the accumulator is proved wrap-free from K alone."""
+    """One multiplier for the product and its gain; the accumulator is proved wrap-free from K alone."""
     a, b, y = signature.input(0), signature.input(1), signature.outputs[0]
     dtype, depth = accumulator(a), a.shape[-1]
     accumulator(b)
-    if not isinstance(depth, int):
-        raise LoweringError(
-            f"matmul: sums over {depth} products, but a bound on the sum needs a whole number"
+    depth = depth if isinstance(depth, int) else longest_sum(a, b)
+    reach = depth * largest_distance(a) * largest_distance(b)
+    bound = proved_reach("matmul", reach, dtype, numerics)
+    scale_a = a.scale * gain_of(signature.attrs)
+    multiplier, shift = channel_multipliers(scale_a, np.array(b.scale), y.scale, numerics.rounding, bound)
+    attrs = {"rounding": numerics.rounding, **contract(numerics)}
+    return Prepared((0, 1, *multiplier_constants(multiplier, shift)), attrs)
+
+
+def longest_sum(a: TensorType, b: TensorType) -> int:
+    """The largest K whose sums of products cannot wrap, whatever the codes."""
+    limit: int = 2 ** (bits(accumulator(a)) - 1) - 1
+    return limit // (largest_distance(a) * largest_distance(b))
+
+
+def check_sum(signature: Signature, a: np.ndarray) -> None:
+    """Raise OpError where an open K is longer in a run than its wide accumulator was proved for."""
+    if narrow_of(signature.attrs, signature.input(0)) is not None:
+        return
+    kind, longest = signature.input(0), longest_sum(signature.input(0), signature.input(1))
+    if not isinstance(kind.shape[-1], int) and a.shape[-1] > longest:
+        raise OpError(
+            f"matmul sums over {kind.shape[-1]!r} = {a.shape[-1]} products, but its accumulator was proved "
+            f"for {longest}; feed a shorter stretch"
         )
-    bound = depth * largest_distance(a) * largest_distance(b)
-    prove_wrap_free("matmul", bound, dtype)
-    multiplier, shift = channel_multipliers(a.scale, np.array(b.scale), y.scale, numerics.rounding, bound)
-    return Prepared(
-        (0, 1, *multiplier_constants(multiplier, shift)), {**signature.attrs, "rounding": numerics.rounding}
-    )
 
 
 def _stacked(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
@@ -184,6 +249,7 @@ def matmul_reference(
     signature: Signature, a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
 ) -> Arrays:
     """One row of a at a time, in Python integers."""
+    check_sum(signature, a)
     zero_a, zero_b = signature.input(0).zero_point, signature.input(1).zero_point
     left, right, shape = _stacked(a, b)
     codes = []
@@ -198,6 +264,7 @@ def matmul(
     signature: Signature, a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
 ) -> Arrays:
     """The same codes from compiled loops, one matrix of the stack after the other."""
+    check_sum(signature, a)
     kind_a, kind_b = signature.input(0), signature.input(1)
     left, right, shape = _stacked(a, b)
     out = np.empty((len(left), *shape[-2:]), storage(signature.outputs[0].dtype))
@@ -208,7 +275,7 @@ def matmul(
             centred_rows(rows, kind_a.zero_point),
             centred_rows(columns, kind_b.zero_point),
             *constants,
-            span_of(kind_a, kind_b),
+            order_of(kind_a, kind_b, signature.attrs),
             CODES[str(signature.attrs["rounding"])],
             *output_range(signature),
             result,
@@ -226,16 +293,17 @@ register(
     Op(
         "fully_connected",
         ("x", "weight", "bias?"),
-        layer_forms(),
+        (*layer_forms(), *(f"i8 {weight} i32 -> i32" for weight in ("i8", "i4"))),
         infer_fully_connected,
         fully_connected_real,
-        prepare_layer("fully_connected"),
+        prepare_fully_connected,
         fully_connected_reference,
         fully_connected,
         fully_connected_work,
         "y[n] = saturate(requantize(bias[n] + Σ_k weight[n,k]*(x[k] - z_x), multiplier[n], shift[n]) + z_y)",
         weights={1: 0},
         reals=(2,),
+        accumulator=sums_of_fully_connected,
     )
 )
 register(

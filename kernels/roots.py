@@ -16,10 +16,12 @@ multiplier and shift stand for sqrt(s_x) / (s_y 2^15). Where shift - k < -31 the
 (k less in the exponent of the float32).
 
 r is within 2^-27 of the root, relatively; y is within 0.5 + 2^-10 of the real root over s_y for
-rounding `single`.
+rounding `single`. Over the reals the root of what is not positive is 0, with a gradient of 0.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +45,14 @@ LOWEST_SHIFT = -31
 VECTOR_OPERATIONS = 6  # normalise, square, two products of Newton's step, the root, the rescale
 
 
+def guarded(xp: Any, inside: Any, function: Callable[[Any], Any], x: Any, outside: float) -> Any:
+    """function(x) where `inside` holds; elsewhere the number `outside`, whose gradient is 0.
+
+    The function never meets what lies outside: the gradient of a chosen branch would be NaN there.
+    """
+    return xp.where(inside, function(xp.where(inside, x, xp.ones_like(x))), outside)
+
+
 def reciprocal_root_table() -> np.ndarray:
     """T: 1 / sqrt(j / 128) in Q1.14 for j = 0 … 512, limited to i16."""
     with np.errstate(divide="ignore"):
@@ -59,15 +69,19 @@ def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], nume
     return Prepared((0, table, *rescale), {"rounding": numerics.rounding})
 
 
+def reciprocal_root_reference(m: int, table: list[int]) -> int:
+    """b, 1 / sqrt(m / 2^30) in Q1.30 for 2^30 <= m < 2^32, in Python integers."""
+    i, u = m >> 23, (m >> 7) & 0xFFFF
+    a = (table[i] << 16) + (table[i + 1] - table[i]) * u
+    p = (m * ((a * a) >> 30)) >> 30
+    return (a * (THREE - p)) >> 31
+
+
 def root_reference(x: int, table: list[int]) -> tuple[int, int]:
     """r and k of a positive x, in Python integers."""
     k = (32 - x.bit_length()) >> 1
     m = x << (2 * k)
-    i, u = m >> 23, (m >> 7) & 0xFFFF
-    a = (table[i] << 16) + (table[i + 1] - table[i]) * u
-    p = (m * ((a * a) >> 30)) >> 30
-    b = (a * (THREE - p)) >> 31
-    return (m * b + (1 << 29)) >> 30, k
+    return (m * reciprocal_root_reference(m, table) + (1 << 29)) >> 30, k
 
 
 def reference(
@@ -108,6 +122,16 @@ def fast(
 
 
 @jit
+def reciprocal_root(m, table):  # type: ignore[no-untyped-def]
+    """b, 1 / sqrt(m / 2^30) in Q1.30 for 2^30 <= m < 2^32; every product stays below 2^63."""
+    i, u = m >> 23, (m >> 7) & 0xFFFF
+    left = np.int64(table[i])
+    a = (left << 16) + (np.int64(table[i + 1]) - left) * u
+    p = (m * ((a * a) >> 30)) >> 30
+    return (a * (THREE - p)) >> 31
+
+
+@jit
 def root(x, table):  # type: ignore[no-untyped-def]
     """r and k of a positive x; every product stays below 2^63."""
     m, k = np.int64(x), np.int64(0)
@@ -115,12 +139,7 @@ def root(x, table):  # type: ignore[no-untyped-def]
         if m < np.int64(1) << (32 - 2 * step):
             m <<= 2 * step
             k += step
-    i, u = m >> 23, (m >> 7) & 0xFFFF
-    left = np.int64(table[i])
-    a = (left << 16) + (np.int64(table[i + 1]) - left) * u
-    p = (m * ((a * a) >> 30)) >> 30
-    b = (a * (THREE - p)) >> 31
-    return (m * b + (np.int64(1) << 29)) >> 30, k
+    return (m * reciprocal_root(m, table) + (np.int64(1) << 29)) >> 30, k
 
 
 @jit
@@ -148,7 +167,7 @@ sqrt = register(
         ("x",),
         tuple(f"{x} i16 i32 i8 -> {y}" for x in ("i8", "i16", "i32") for y in ("i8", "i16")),
         same_shape,
-        lambda xp, attrs, x: (xp.sqrt(xp.clip(x, 0.0, None)),),
+        lambda xp, attrs, x: (guarded(xp, x > 0, xp.sqrt, x, 0.0),),
         prepare,
         reference,
         fast,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -41,11 +42,15 @@ def crossed(
     output: TensorType,
     attrs: Mapping[str, Attr] | None = None,
     rounding: str = "single",
+    **contract: Any,
 ) -> IntegerNode:
-    """The integer form of operator `name`, as the crossing makes it; its form must be a listed one."""
+    """The integer form of operator `name`, as the crossing makes it; its form must be a listed one.
+
+    contract: other choices of the numerics contract.
+    """
     op = lookup(name)
     signature = Signature(inputs, (output,), dict(attrs or {}))
-    prepared = op.prepare(signature, (None,) * len(inputs), Numerics(rounding))  # type: ignore[arg-type]
+    prepared = op.prepare(signature, (None,) * len(inputs), Numerics(rounding, **contract))  # type: ignore[arg-type]
     made = [operand for operand in prepared.operands if isinstance(operand, Constant)]
     kinds = (*inputs, *(constant.type for constant in made))
     form = f"{' '.join(kind.dtype for kind in kinds)} -> {output.dtype}"
@@ -86,3 +91,10 @@ def ideal(values: np.ndarray, kind: TensorType) -> np.ndarray:
 seeds = st.integers(0, 2**32 - 1)
 code_dtypes = st.sampled_from(["i8", "i16", "i32"])
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
+
+
+@st.composite
+def operands(draw: st.DrawFn, low: int = 0, max_rank: int = 4) -> np.ndarray:
+    """Codes of any admitted dtype and a small shape."""
+    shape = tuple(draw(st.lists(st.integers(low, 4), min_size=1, max_size=max_rank)))
+    return codes(quantized(draw(code_dtypes), shape), draw(seeds))

@@ -112,18 +112,20 @@ def integer_node(
     attrs: Mapping[str, Attr] | None = None,
     rounding: Any = "single",
     computed: Sequence[int] = (0,),
+    **contract: Any,
 ) -> tuple[Op, Signature, list[np.ndarray]]:
     """Cross a real node over to integers as the lowering does: its operator, signature and arrays.
 
     operands: type and array of each (bias: f32 type and float64 array); computed: the positions that
-    are activations, whose arrays `prepare` may not see. The result's shape is inferred, the form checked.
+    are activations, whose arrays `prepare` may not see; contract: other choices of the numerics contract.
+    The result's shape is inferred, the form checked.
     """
     op = lookup(name)
     types = tuple(pair[0] if pair else None for pair in operands)
     (shape,) = op.infer(types, attrs or {})
     signature = Signature(types, (output.with_shape(shape),), attrs or {})
     constants = tuple(None if i in computed or pair is None else pair[1] for i, pair in enumerate(operands))
-    prepared = op.prepare(signature, constants, Numerics(rounding))
+    prepared = op.prepare(signature, constants, Numerics(rounding, **contract))
     made = [
         (part.type, part.value) if isinstance(part, Constant) else operands[part]
         for part in prepared.operands

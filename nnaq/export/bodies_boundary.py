@@ -14,15 +14,18 @@ def quantize(body: Body, signature: Signature, x: str) -> tuple[str, ...]:
     assert kind.quant is not None
     ratio = body.apply("Div", x, body.constant(kind.quant.scales(kind.rank).astype(np.float32)))
     if signature.attrs.get("rounding") == "half_away":
-        size = body.apply(
-            "Floor", body.add(body.apply("Abs", ratio), body.constant(np.array(0.5, np.float32)))
-        )
-        whole = body.mul(body.apply("Sign", ratio), size)
+        size = body.apply("Abs", ratio)
+        down = body.apply("Floor", size)  # size + 0.5 would round in float32, as in the kernel
+        half = body.apply("GreaterOrEqual", body.sub(size, down), body.constant(np.array(0.5, np.float32)))
+        whole = body.mul(body.apply("Sign", ratio), body.add(down, body.codes(half, "f32")))
     else:
         whole = body.apply("Round", ratio)
     low, high = (np.array(limit - kind.zero_point, np.float32) for limit in code_bounds(kind))
     limited = body.apply("Clip", whole, body.constant(low), body.constant(high))
-    return (body.codes(body.centred(limited, -kind.zero_point), kind.dtype),)
+    wide = body.centred(limited, -kind.zero_point)
+    if kind.dtype == "i32":  # float32 has no 2^31 - 1: its neighbour 2^31 passes the first limit
+        wide = body.clip(wide, *code_bounds(kind))
+    return (body.codes(wide, kind.dtype),)
 
 
 def dequantize(body: Body, signature: Signature, codes: str) -> tuple[str, ...]:

@@ -29,11 +29,13 @@ def sum_body(op: str) -> Callable[..., tuple[str, ...]]:
     return make
 
 
-def mul(body: Body, signature: Signature, a: str, b: str, multiplier: str, shift: str) -> tuple[str, ...]:
-    """y = saturate(requantize((a - z_a)(b - z_b)) + z_y); the product has 32 bits."""
+def mul(body: Body, signature: Signature, a: str, b: str, *rescale: str) -> tuple[str, ...]:
+    """y = saturate(requantize((a - z_a)(b - z_b)) + z_y); without the rescale between whole numbers."""
     kind = signature.outputs[0]
     sides = (body.centred(v, signature.input(i).zero_point) for i, v in enumerate((a, b)))
-    scaling = rescaler(body, multiplier, shift, signature.attrs["rounding"])
+    if not rescale:
+        return (body.codes(saturate(body, body.mul(*sides), kind), kind.dtype),)
+    scaling = rescaler(body, rescale[0], rescale[1], signature.attrs["rounding"])
     return (body.codes(scaling.to_codes(body, body.mul(*sides), kind), kind.dtype),)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 
 from nnaq.export.body_builder import Body
 from nnaq.ir.op import Signature
-from nnaq.kernels.movement import axis_of, cuts, permutation, widths
+from nnaq.kernels.cut_and_join import cuts, widths
+from nnaq.kernels.movement import TO_THE_END, axis_of, permutation
 
 
 def reshape(body: Body, signature: Signature, x: str) -> tuple[str, ...]:
@@ -17,13 +18,18 @@ def transpose(body: Body, signature: Signature, x: str) -> tuple[str, ...]:
 
 
 def slice_(body: Body, signature: Signature, x: str) -> tuple[str, ...]:
-    """Cuts resolved against whole axes, because ONNX limits the start of a backward cut otherwise."""
+    """Whole axes with their cuts resolved, because ONNX limits the start of a backward cut otherwise.
+
+    Open axes are cut forward, which ONNX reads as Python does.
+    """
     kind = signature.input(0)
     parts = []
     for axis, cut in cuts(signature.attrs, kind.rank).items():
         size = kind.shape[axis]
         if isinstance(size, int):
             parts.append((axis, *_resolved(cut, size)))
+        elif (cut.start, cut.step) != (0, 1) or cut.stop < TO_THE_END:
+            parts.append((axis, cut.start, cut.stop, cut.step))
     if not parts:
         return (body.apply("Identity", x),)
     axes, starts, ends, steps = (body.constant(np.array(part, np.int64)) for part in zip(*parts, strict=True))

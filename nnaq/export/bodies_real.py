@@ -8,14 +8,27 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nnaq.export import bodies_movement
+from nnaq.export import (
+    bodies_conv_transpose,
+    bodies_cumulative,
+    bodies_gather,
+    bodies_logarithm,
+    bodies_matmul,
+    bodies_movement,
+    bodies_norm,
+    bodies_real_functions,
+    bodies_recurrent_real,
+    bodies_reduce,
+    bodies_resize,
+    bodies_softmax,
+    bodies_spread,
+)
 from nnaq.export.bodies_fixedpoint import fused_relu
 from nnaq.export.body_builder import Body
 from nnaq.ir.op import Signature
 from nnaq.kernels import pool
 from nnaq.kernels.conv import geometry
-from nnaq.kernels.lstm_numbers import H0
-from nnaq.kernels.movement import widths
+from nnaq.kernels.cut_and_join import widths
 
 MakeBody = Callable[..., tuple[str, ...]]
 
@@ -106,50 +119,52 @@ def pad(body: Body, signature: Signature, x: str) -> tuple[str, ...]:
     return (body.apply("Pad", x, pads, _number(body, 0)),)
 
 
-def lstm(
-    body: Body, signature: Signature, x: str, h: str, c: str, w_input: str, w_recurrent: str, bias: str = ""
-) -> tuple[str, ...]:
-    """ONNX's LSTM, whose gates stand in the order i, o, f, c; two biases, of which one is zero."""
-    units = signature.input(H0).shape[1]
-    first = body.constant([0])
-    weights = [body.apply("Unsqueeze", _gates(body, w), first) for w in (w_input, w_recurrent)]
-    biases = ""
-    if signature.has(5):
-        one = _gates(body, bias)
-        biases = body.apply("Unsqueeze", body.apply("Concat", one, body.sub(one, one), axis=0), first)
-    states = [body.apply("Unsqueeze", state, first) for state in (h, c)]
-    y, h, c = body.several("LSTM", 3, x, *weights, biases, "", *states, hidden_size=units)
-    second = body.constant([1])
-    return (body.apply("Squeeze", y, second), *(body.apply("Squeeze", v, first) for v in (h, c)))
-
-
-def _gates(body: Body, weight: str) -> str:
-    """Rows in the order i, f, g, o brought into the order i, o, f, g."""
-    i, f, g, o = body.several("Split", 4, weight, axis=0, num_outputs=4)
-    return body.apply("Concat", i, o, f, g, axis=0)
-
-
 REAL_BODIES: dict[str, MakeBody] = {
     "sigmoid": sigmoid,
     "tanh": standard("Tanh"),
     "exp": standard("Exp"),
-    "log": standard("Log"),
+    "log": bodies_logarithm.real_log,
     "fully_connected": fully_connected,
-    "matmul": standard("MatMul"),
+    "matmul": bodies_matmul.real_matmul,
     "conv1d": convolution,
     "conv2d": convolution,
     "max_pool": pooling("MaxPool"),
     "average_pool": pooling("AveragePool"),
+    "conv_transpose1d": bodies_conv_transpose.real_conv_transpose,
+    "conv_transpose2d": bodies_conv_transpose.real_conv_transpose,
+    "reduce_sum": bodies_reduce.real_sum,
+    "reduce_mean": bodies_reduce.real_mean,
+    "reduce_max": bodies_reduce.real_largest,
+    "reduce_min": bodies_reduce.real_smallest,
+    "cumulative_sum": bodies_cumulative.real_cumulative_sum,
+    "running_mean": bodies_cumulative.real_running_mean,
+    "resize": bodies_resize.real_resize,
     "add": standard("Add"),
     "sub": standard("Sub"),
     "mul": standard("Mul"),
     "square": square,
     "relu": standard("Relu"),
+    **bodies_real_functions.BODIES,
     "sqrt": sqrt,
-    "lstm": lstm,
+    "softmax": bodies_softmax.real_softmax,
+    "log_softmax": bodies_softmax.real_log_softmax,
+    "lstm": bodies_recurrent_real.lstm,
+    "gru": bodies_recurrent_real.gru,
     "reshape": bodies_movement.reshape,
     "transpose": bodies_movement.transpose,
     "slice": bodies_movement.slice_,
     "pad": pad,
     "concat": bodies_movement.concat,
+    "gather": bodies_gather.gather,
+    "one_hot": bodies_gather.one_hot,
+    "arange": bodies_gather.arange,
+    "relative_shift": bodies_gather.relative_shift,
+    "expand": bodies_spread.expand,
+    "tile": bodies_spread.tile,
+    "reverse": bodies_spread.reverse,
+    "layer_norm": bodies_norm.real_layer_norm,
+    "group_norm": bodies_norm.real_group_norm,
+    "rms_norm": bodies_norm.real_rms_norm,
+    "l2_normalize": bodies_norm.real_l2_normalize,
+    "batch_norm": bodies_norm.real_batch_norm,
 }

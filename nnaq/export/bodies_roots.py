@@ -28,14 +28,19 @@ def _root(body: Body, x: str, table: str) -> tuple[str, str]:
     below = body.flag("Less", body.apply("Unsqueeze", x, body.constant([-1])), body.constant(BOUNDS))
     k = body.apply("ReduceSum", below, body.constant([-1]), keepdims=0)
     m = body.mul(x, body.power(body.add(k, k)))
+    b = reciprocal_root(body, m, table)
+    return body.shift_right_by(body.add(body.mul(m, b), body.constant(1 << 29)), 30), k
+
+
+def reciprocal_root(body: Body, m: str, table: str) -> str:
+    """b, 1 / sqrt(m / 2^30) in Q1.30 for 2^30 <= m < 2^32."""
     i = body.shift_right_by(m, 23)
     u = body.apply("BitwiseAnd", body.shift_right_by(m, 7), body.constant(0xFFFF))
     entries = body.wide(table)
     left, right = body.take(entries, i, 0), body.take(entries, body.add(i, body.constant(1)), 0)
     a = body.add(body.mul(left, body.constant(1 << 16)), body.mul(body.sub(right, left), u))
     p = body.shift_right_by(body.mul(m, body.shift_right_by(body.mul(a, a), 30)), 30)
-    b = body.shift_right_by(body.mul(a, body.sub(body.constant(THREE), p)), 31)
-    return body.shift_right_by(body.add(body.mul(m, b), body.constant(1 << 29)), 30), k
+    return body.shift_right_by(body.mul(a, body.sub(body.constant(THREE), p)), 31)
 
 
 def _rescaled(body: Body, signature: Signature, root: str, k: str, multiplier: str, shift: str) -> str:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnaq.export.bodies_fixedpoint import fused_relu, rescaler
+from nnaq.export.bodies_narrow import accumulated, cut, matrix_product
+from nnaq.export.bodies_reduce import half_away
 from nnaq.export.body_builder import Body
 from nnaq.ir.dims import Dim
 from nnaq.ir.op import Signature
 from nnaq.ir.types import bounds
 from nnaq.kernels import pool
 from nnaq.kernels.conv import geometry
+from nnaq.kernels.narrow import Narrow, narrow_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,12 @@ class Window:
 
 def padded(body: Body, x: str, windows: Sequence[Window], fill: int) -> str:
     """x [N,C,*spatial] in INT64 with `fill` around it."""
-    pads = [0, 0, *(w.begin for w in windows), 0, 0, *(w.end for w in windows)]
+    return padded_by(body, x, [(w.begin, w.end) for w in windows], fill)
+
+
+def padded_by(body: Body, x: str, sides: Sequence[tuple[int, int]], fill: int | np.ndarray) -> str:
+    """x [N,C,*spatial] with so many of `fill`, of the dtype of x, before and after each spatial axis."""
+    pads = [0, 0, *(begin for begin, _ in sides), 0, 0, *(end for _, end in sides)]
     if not any(pads):
         return x
     return body.apply("Pad", x, body.constant(pads), body.constant(fill))
@@ -56,8 +64,10 @@ def convolution(
     rank = kind_x.rank - 2
     groups = geometry(signature.attrs, kind_w.shape[2:]).groups
     rows = _rows(body, signature, x)  # [N, *positions, C * kernel]
-    sums = _products(body, signature, rows, body.centred(weight, kind_w.zero_point), rank, groups)
-    total = body.add(sums, body.wide(bias))
+    outputs, *inner = (int(dim) for dim in kind_w.shape)
+    weights = body.centred(weight, kind_w.zero_point)
+    narrow = narrow_of(signature.attrs, kind_x)
+    total = products(body, rows, weights, rank, groups, outputs, int(np.prod(inner)), narrow, body.wide(bias))
     scaling = rescaler(body, multiplier, shift, signature.attrs["rounding"], wide=kind_x.dtype != "i8")
     codes = scaling.to_codes(body, total, kind_y, fused_relu(signature))
     return (body.transpose(body.codes(codes, kind_y.dtype), (0, rank + 1, *range(1, rank + 1))),)
@@ -84,18 +94,32 @@ def _convolution_windows(signature: Signature) -> list[Window]:
     return [Window(*w) for w in numbers][first:]
 
 
-def _products(body: Body, signature: Signature, rows: str, weight: str, rank: int, groups: int) -> str:
-    """Sums [N, *positions, O] of rows [N, *positions, C, *kernel] times weights [O, C/G, *kernel]."""
-    outputs, *inner = (int(dim) for dim in signature.input(1).shape)
-    depth, keep = int(np.prod(inner)), (0,) * (rank + 1)
+def products(
+    body: Body,
+    rows: str,
+    weight: str,
+    rank: int,
+    groups: int,
+    outputs: int,
+    depth: int,
+    narrow: Narrow | None = None,
+    bias: str | None = None,
+) -> str:
+    """Sums [N, *positions, O] of rows [N, *positions, G * depth] times weights [O, depth], in any split."""
+    keep = (0,) * (rank + 1)
     if groups == 1:
         columns = body.transpose(body.reshape(weight, (outputs, depth)), (1, 0))
-        return body.apply("MatMul", body.reshape(rows, (*keep, depth)), columns)
+        return matrix_product(body, narrow, body.reshape(rows, (*keep, depth)), columns, depth, bias)
     columns = body.transpose(body.reshape(weight, (groups, outputs // groups, depth)), (0, 2, 1))
     swap = (*range(rank), rank + 1, rank, rank + 2)  # the last position axis and the groups
     stacked = body.transpose(body.reshape(rows, (*keep, groups, depth)), swap)
-    sums = body.transpose(body.apply("MatMul", stacked, columns), swap)
-    return body.reshape(sums, (*keep, outputs))
+
+    def partial(start: int, stop: int) -> str:
+        left, right = cut(body, stacked, -1, start, stop, depth), cut(body, columns, -2, start, stop, depth)
+        sums = body.transpose(body.apply("MatMul", left, right), swap)
+        return body.reshape(sums, (*keep, outputs))
+
+    return accumulated(body, narrow, depth, partial, bias)
 
 
 def max_pool(body: Body, signature: Signature, x: str) -> tuple[str, ...]:
@@ -112,9 +136,7 @@ def average_pool(body: Body, signature: Signature, x: str) -> tuple[str, ...]:
     include = bool(signature.attrs.get("count_include_pad", False))
     total = _pooled(body, signature, x, "average_pool", "ReduceSum", kind.zero_point if include else 0)
     count = _count(body, signature, x, include)
-    half = body.apply("Div", count, body.constant(2))
-    size = body.apply("Div", body.add(body.apply("Abs", total), half), count)
-    return (body.codes(body.mul(body.apply("Sign", total), size), kind.dtype),)
+    return (body.codes(half_away(body, total, count), kind.dtype),)
 
 
 def _pool_windows(signature: Signature, who: str) -> list[Window]:

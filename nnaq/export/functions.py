@@ -9,6 +9,7 @@ from nnaq.export.body_builder import DOMAIN, Body
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Attr, Op, lookup
 from nnaq.ir.verify import is_real
+from nnaq.kernels.lstm_numbers import operand_names as lstm_names
 
 
 class Functions:
@@ -44,12 +45,14 @@ class Functions:
 
 def body_of(graph: Graph, node: Node) -> MakeBody | None:
     """What makes the body of a node, over codes or, for a host island, over reals; None if nothing does."""
-    return (REAL_BODIES if is_real(graph, node) else BODIES).get(node.op)
+    return lookup(node.op).body or (REAL_BODIES if is_real(graph, node) else BODIES).get(node.op)
 
 
 def _function(graph: Graph, node: Node) -> onnx.FunctionProto:
     op, signature = lookup(node.op), graph.signature(node)
     operands = _operand_names(op, len(node.inputs))
+    if node.op == "lstm" and not is_real(graph, node):  # what its optional operands are, attributes say
+        operands = list(lstm_names(node.attrs)[: len(node.inputs)])
     body, make = Body(), body_of(graph, node)
     assert make is not None
     results = make(body, signature, *operands)

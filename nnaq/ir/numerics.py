@@ -11,12 +11,36 @@ Rounding = Literal[
     "single", "double", "half_even", "half_up_shift", "pot_shift", "floor", "truncate", "double_m16"
 ]
 TieRule = Literal["half_even", "half_away"]
+Overflow = Literal["saturate", "wrap"]
 ROUNDINGS: tuple[str, ...] = Rounding.__args__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
 class Numerics:
-    """rounding: of every requantisation; input_rounding: ties of the input quantiser."""
+    """The choices of one machine.
+
+    rounding          of every requantisation
+    input_rounding    ties of the input quantiser
+    accumulator_bits  width of the sums of products of 8-bit codes, 16 to 32; sums of products with
+                      16-bit activations have 16 bits more. Below 32 they may overflow
+    overflow          what a narrow accumulator does: `saturate` after every block, or `wrap`
+    array_depth       products that a block adds exactly, K ascending, before it saturates
+    lut_entries       of the table of a 16-bit operand: 513 (interpolated) or 65536 (direct)
+
+    Accumulators are those of fully_connected, matmul, the convolutions, lstm and gru
+    (kernels/narrow.py); sums of normalisations and reductions are exact. lut_entries holds for functions
+    of one variable and the curves of lstm and gru; softmax, log, roots, division and normalisations have
+    tables of their own formats, which no contract changes.
+    """
 
     rounding: Rounding = "single"
     input_rounding: TieRule = "half_even"
+    accumulator_bits: int = 32
+    overflow: Overflow = "saturate"
+    array_depth: int = 32
+    lut_entries: int = 513
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether accumulators may overflow."""
+        return self.accumulator_bits < 32

@@ -94,6 +94,11 @@ def nothing_follows(signature: Signature) -> tuple[TensorType, ...] | None:
     return None
 
 
+def reads_everything(signature: Signature) -> Mapping[int, int]:
+    """The operator reads every entry of its operands."""
+    return {}
+
+
 def as_is(signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics) -> Prepared:
     """The integer form has the operands and attributes of the real form."""
     return Prepared(tuple(range(len(signature.inputs))), signature.attrs)
@@ -131,6 +136,12 @@ class Op:
                 `accumulates N` for sums of the codes of operand N, i32 with their scale
     accumulator (signature with code types of operands; outputs are f32) -> result types before the
                 last requantisation, for a result that was chosen to be i32, else None
+    reads       (signature with whole dimensions) -> how many entries of an operand are read, by
+                position, where that is not all of them: rows of a table, none of a `like`
+    imports     operators of model files that are this one, with the same operands and attributes:
+                `DOMAIN::NAME` of ONNX, `NAMESPACE::NAME` of torch; nnaq's own are in its front-ends
+    body        (body, signature, *operands) -> results: the exported form in standard operators, for
+                an operator from outside; nnaq's own stand in `nnaq.export.bodies`
     doc         the integer formula
     """
 
@@ -152,6 +163,9 @@ class Op:
     ties: tuple[tuple[int, ...], ...] = ()
     demands: Mapping[int, str] = field(default_factory=dict)
     accumulator: Callable[[Signature], tuple[TensorType, ...] | None] = nothing_follows
+    reads: Callable[[Signature], Mapping[int, int]] = reads_everything
+    imports: tuple[str, ...] = ()
+    body: Callable[..., tuple[str, ...]] | None = None
 
     @property
     def is_host_only(self) -> bool:

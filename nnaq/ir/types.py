@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nnaq.errors import GraphError
-from nnaq.ir.dims import Dim, Shape, show
+from nnaq.ir.dims import Dim, Shape, canonical, show
 
 # dtype -> (array storage, lowest, highest, bits in memory); i4 rests in int8 arrays, i48 in int64.
 _DTYPES: dict[str, tuple[str, int | None, int | None, int]] = {
@@ -96,7 +96,7 @@ class Palette:
 
 @dataclass(frozen=True)
 class TensorType:
-    """Type of a value. Prints as `i8[1,64,56]<0.023, -3>` and parses back."""
+    """Type of a value. Prints as `i8[1,64,56]<0.023, -3>` and parses back; sizes are canonical."""
 
     dtype: str
     shape: Shape
@@ -106,6 +106,7 @@ class TensorType:
     def __post_init__(self) -> None:
         if self.dtype not in _DTYPES:
             raise GraphError(f"no dtype {self.dtype!r}; there are {', '.join(DTYPES)}")
+        object.__setattr__(self, "shape", tuple(canonical(dim) for dim in self.shape))
 
     @property
     def rank(self) -> int:

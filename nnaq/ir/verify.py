@@ -66,6 +66,11 @@ def is_real(graph: Graph, node: Node) -> bool:
     return all(graph.types[v].dtype == "f32" for v in (*filter(None, node.inputs), *node.outputs))
 
 
+def is_real_graph(graph: Graph) -> bool:
+    """Whether no node of a graph computes in integers."""
+    return all(is_real(graph, node) for node in graph.nodes)
+
+
 def _constants_fit(graph: Graph) -> None:
     for name, value in graph.constants.items():
         kind = graph.types[name]

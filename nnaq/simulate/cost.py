@@ -24,13 +24,14 @@ time, and a crossing for its codes; reals never leave the host.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import Literal
 
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Work, lookup
 from nnaq.simulate.footprint import resting_bytes
 from nnaq.targets import BOUNDARY, Dataflow, Gemm, Target, gemms, refusal
+from nnaq.targets.gemm import sizes
 
 Fills = Literal["hidden", "once", "per_fold"]
 Bound = Literal["compute", "vector", "table", "sram", "dram", "host"]
@@ -154,10 +155,25 @@ def activations(graph: Graph, node: Node) -> tuple[str, ...]:
 
 def traffic(graph: Graph, node: Node, pinned: Collection[str]) -> tuple[int, int]:
     """Bytes a node moves through the SRAM port, and bytes it fetches from DRAM."""
-    constants = [v for v in dict.fromkeys(node.inputs) if v in graph.constants]
-    resident = [v for v in constants if v in pinned]
-    streamed = [v for v in constants if v not in pinned]
-    near = (*activations(graph, node), *node.outputs, *resident)
-    return sum(resting_bytes(graph.types[v]) for v in near), sum(
-        resting_bytes(graph.types[v]) for v in streamed
-    )
+    sram, dram = sum(resting_bytes(graph.types[v]) for v in node.outputs), 0
+    for value, size in bytes_read(graph, node).items():
+        if value in graph.constants and value not in pinned:
+            dram += size
+        else:
+            sram += size
+    return sram, dram
+
+
+def bytes_read(graph: Graph, node: Node) -> dict[str, int]:
+    """Bytes a node reads of each operand: of a table it picks from only what it picks."""
+    picked = lookup(node.op).reads(graph.signature(node))
+    found: dict[str, int] = {}
+    for position, value in enumerate(node.inputs):
+        if not value:
+            continue
+        kind = graph.types[value]
+        entries = min(picked.get(position, prod(sizes(kind))), prod(sizes(kind)))
+        whole = resting_bytes(kind)
+        part = whole if position not in picked else min(whole, resting_bytes(kind.with_shape((entries,))))
+        found[value] = max(found.get(value, 0), part)
+    return found

@@ -4,7 +4,7 @@
 """
 
 from nnaq.targets.gemm import Gemm, gemms
-from nnaq.targets.library import load_target, shipped
+from nnaq.targets.library import add_target, load_target, shipped
 from nnaq.targets.support import BOUNDARY, exclusion, refusal
 from nnaq.targets.target import Array, Dataflow, Host, Memory, Target
 
@@ -16,6 +16,7 @@ __all__ = [
     "Host",
     "Memory",
     "Target",
+    "add_target",
     "exclusion",
     "gemms",
     "load_target",

@@ -6,8 +6,12 @@ A product has `positions` rows (M), `outputs` columns (N) and `depth` terms per 
     matmul           M, N, K as named,        once per batch entry
     conv1d, conv2d   M = positions of y,      N = outputs / groups,  K = inputs / groups * extent,
                      once per group
+    conv_transpose   M = entries of x,        N = outputs / groups * extent,  K = inputs / groups,
+                     once per group
     lstm             M = T * B,               N = 4 * H,             K = I, and after it, T times,
-                     M = B,                   N = 4 * H,             K = H, each waiting for the last
+                     M = B,                   N = 4 * H,             K = H, each waiting for the last;
+                     a projection adds M = B, N = P, K = H to each, a coupled gate makes it 3 * H
+    gru              the same with 3 * H; where the reset comes first, 2 * H and then H per frame
 """
 
 from collections.abc import Callable
@@ -51,7 +55,7 @@ def gemms(op: str, signature: Signature) -> tuple[Gemm, ...]:
 
 def operand_dtypes(op: str, signature: Signature) -> tuple[str, ...]:
     """The dtypes that the products of a node multiply; symbolic dimensions are welcome here."""
-    positions = {"lstm": (0, 1, 3, 4)}.get(op, (0, 1) if op in _PRODUCTS else ())
+    positions = {"lstm": (0, 1, 3, 4), "gru": (0, 1, 2, 3)}.get(op, (0, 1) if op in _PRODUCTS else ())
     return tuple(dict.fromkeys(signature.input(position).dtype for position in positions))
 
 
@@ -75,14 +79,31 @@ def _convolution(signature: Signature) -> tuple[Gemm, ...]:
     return (Gemm(batch * prod(extent), channels // groups, prod(kernel), x.dtype, weight.dtype, groups),)
 
 
+def _transposed(signature: Signature) -> tuple[Gemm, ...]:
+    x, weight = signature.input(0), signature.input(1)
+    batch, channels, *extent = sizes(x)
+    taps, groups = prod(sizes(weight)[1:]), int(signature.attrs.get("groups", 1))  # type: ignore[arg-type]
+    return (Gemm(batch * prod(extent), taps, channels // groups, x.dtype, weight.dtype, groups),)
+
+
 def _lstm(signature: Signature) -> tuple[Gemm, ...]:
     x, hidden, w_input, w_recurrent = (signature.input(i) for i in (0, 1, 3, 4))
     time, batch, features = sizes(x)
+    outputs, width = sizes(w_recurrent)
+    steps = [Gemm(batch, outputs, width, hidden.dtype, w_recurrent.dtype, time, waits=True)]
+    if signature.attrs.get("projected", False):
+        weight, units = signature.input(6), sizes(signature.input(2))[1]
+        steps.append(Gemm(batch, width, units, hidden.dtype, weight.dtype, time, waits=True))
+    return (Gemm(time * batch, outputs, features, x.dtype, w_input.dtype), *steps)
+
+
+def _gru(signature: Signature) -> tuple[Gemm, ...]:
+    x, hidden, w_input, w_recurrent = (signature.input(i) for i in range(4))
+    time, batch, features = sizes(x)
     outputs, units = sizes(w_recurrent)
-    return (
-        Gemm(time * batch, outputs, features, x.dtype, w_input.dtype),
-        Gemm(batch, outputs, units, hidden.dtype, w_recurrent.dtype, time, waits=True),
-    )
+    parts = (outputs,) if signature.attrs.get("linear_before_reset", False) else (2 * units, units)
+    steps = (Gemm(batch, n, units, hidden.dtype, w_recurrent.dtype, time, waits=True) for n in parts)
+    return (Gemm(time * batch, outputs, features, x.dtype, w_input.dtype), *steps)
 
 
 _PRODUCTS: dict[str, Callable[[Signature], tuple[Gemm, ...]]] = {
@@ -90,5 +111,8 @@ _PRODUCTS: dict[str, Callable[[Signature], tuple[Gemm, ...]]] = {
     "matmul": _matmul,
     "conv1d": _convolution,
     "conv2d": _convolution,
+    "conv_transpose1d": _transposed,
+    "conv_transpose2d": _transposed,
     "lstm": _lstm,
+    "gru": _gru,
 }

@@ -7,11 +7,22 @@ from pathlib import Path
 from nnaq.errors import TargetError
 from nnaq.targets.target import Target
 
+_ADDED: dict[str, Path] = {}
+
+
+def add_target(path: Path) -> None:
+    """Make a target file from outside known by its name. Raises TargetError: no file, or a name taken."""
+    if path.suffix != ".toml" or not path.is_file():
+        raise TargetError(f"no target file {str(path)!r}; a target is a .toml file")
+    if path.stem in shipped():
+        raise TargetError(f"there is a target {path.stem!r} already; rename {path}")
+    _ADDED[path.stem] = path
+
 
 def shipped() -> tuple[str, ...]:
-    """Names of the targets that ship with nnaq, sorted."""
+    """Names of the targets that ship with nnaq or were added from outside, sorted."""
     found = (Path(entry.name) for entry in files("nnaq.targets").iterdir())
-    return tuple(sorted(path.stem for path in found if path.suffix == ".toml"))
+    return tuple(sorted({path.stem for path in found if path.suffix == ".toml"} | _ADDED.keys()))
 
 
 def load_target(name_or_path: str | Path) -> Target:
@@ -21,7 +32,7 @@ def load_target(name_or_path: str | Path) -> Target:
     """
     from nnaq.targets.reader import read_target  # pydantic stays out of the way until a file is read
 
-    path = Path(name_or_path)
+    path = _ADDED.get(str(name_or_path), Path(name_or_path))
     if path.suffix == ".toml":
         if not path.is_file():
             raise TargetError(f"no target file {str(path)!r}; shipped targets: {', '.join(shipped())}")

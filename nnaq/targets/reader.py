@@ -72,6 +72,10 @@ class _Numerics(_Table):
     input_rounding: Literal["half_even", "half_away"] = Field(
         default="half_even", description='"half_even" or "half_away"'
     )
+    accumulator_bits: int = Field(default=32, ge=16, le=32, description="a whole number from 16 to 32")
+    overflow: Literal["saturate", "wrap"] = Field(default="saturate", description='"saturate" or "wrap"')
+    array_depth: int = Field(default=32, ge=1, description="a whole number of products, at least 1")
+    lut_entries: Literal[513, 65536] = Field(default=513, description="513 or 65536")
 
 
 class _Ops(_Table):
@@ -145,7 +149,7 @@ def _frozen(read: _Target) -> Target:
             read.host.per_cycle(clock),
             read.host.sync_cycles,
         ),
-        numerics=Numerics(read.numerics.rounding, read.numerics.input_rounding),
+        numerics=Numerics(**read.numerics.model_dump()),
         widths=read.ops.widths,
         exclude=read.ops.exclude,
     )

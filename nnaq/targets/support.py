@@ -1,7 +1,7 @@
 """Which nodes a target runs, and why it does not run the others."""
 
 from nnaq.ir.graph import Graph, Node
-from nnaq.ir.op import Signature
+from nnaq.ir.op import Signature, lookup
 from nnaq.ir.verify import is_real
 from nnaq.targets.gemm import operand_dtypes
 from nnaq.targets.target import Target
@@ -26,6 +26,8 @@ def refusal(graph: Graph, node: Node, target: Target) -> str | None:
 
 def exclusion(node: Node, target: Target) -> str | None:
     """Why `target` leaves a node to the host whatever its codes are, or None."""
+    if lookup(node.op).is_host_only:
+        return f"{node.op!r} has no integer form: it always runs on the host"
     return f"target {target.name!r} does not run {node.op!r}" if node.op in target.exclude else None
 
 

@@ -1,6 +1,7 @@
 """Small integer graphs of one node, made by the operators' own `prepare`."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,12 @@ def integer_node(
     attrs: Mapping[str, Attr] | None = None,
     rounding: str = "single",
     reals: Mapping[int, np.ndarray] | None = None,
+    **contract: Any,
 ) -> tuple[str, ...]:
     """Add the integer form of `op` on values of `build`.
 
     outputs: result types as text, the shape left open (`i8[]<0.1, 3>`); reals: operands that stay
-    real until the crossing, by position.
+    real until the crossing, by position; contract: other choices of the numerics contract.
     """
     made, attrs, reals = lookup(op), dict(attrs or {}), reals or {}
     positions = range(max([len(inputs) - 1, *reals]) + 1)
@@ -34,7 +36,7 @@ def integer_node(
     kinds = tuple(parse_type(text).with_shape(shape) for text, shape in zip(outputs, shapes, strict=True))
     signature = Signature(tuple(operands), kinds, attrs)
     constants = tuple(reals[i] if i in reals else build.constants.get(inputs[i]) for i in positions)
-    prepared = made.prepare(signature, constants, Numerics(rounding=rounding))
+    prepared = made.prepare(signature, constants, Numerics(rounding, **contract))
     names = [
         inputs[o] if isinstance(o, int) else build.constant(f"{op}.{o.name}", o.value, o.type)
         for o in prepared.operands
@@ -58,6 +60,7 @@ def one_node(
     rounding: str = "single",
     weights: Mapping[int, np.ndarray] | None = None,
     reals: Mapping[int, np.ndarray] | None = None,
+    **contract: Any,
 ) -> Graph:
     """A graph of one integer node; operands in `weights` are constants, the others inputs."""
     build, names = Builder(op), []
@@ -67,7 +70,7 @@ def one_node(
             names.append(build.constant(f"w{position}", weights[position], kind))
         else:
             names.append(build.input(f"x{position}", kind, time_axis=time_axis(kind)))
-    for name in integer_node(build, op, names, outputs, attrs, rounding, reals):
+    for name in integer_node(build, op, names, outputs, attrs, rounding, reals, **contract):
         build.output(name, time_axis=time_axis(build.types[name]))
     return build.build()
 

@@ -135,6 +135,24 @@ def test_a_sum_of_i32_codes_keeps_their_scale():
     assert follow("add", a, quantized("i16", (3,), 0.25)) is None
 
 
+def test_whole_numbers_add_and_multiply_exactly_and_saturate():
+    whole = quantized("i32", (4, 1))
+    ends = np.array([[-(2**31)], [2**31 - 1], [-46341], [7]], np.int32)
+    for name, function in BINARY.items():
+        (result,) = follow(name, whole, whole.with_shape((4,)))  # type: ignore[misc]
+        assert result == whole.with_shape((4, 4))
+        exact = function(ends.astype(np.int64), ends.astype(np.int64).T)
+        found = crossed(name, (whole, whole.with_shape((4,))), result)(ends, ends[:, 0])
+        np.testing.assert_array_equal(found, np.clip(exact, -(2**31), 2**31 - 1))
+
+
+def test_a_product_of_i32_codes_that_are_no_whole_numbers_is_refused():
+    kind = quantized("i32", (2,), 0.5)
+    assert follow("mul", kind, kind) is None
+    with pytest.raises(LoweringError, match=r"whole numbers only \(scale 1\), found 0\.5, 0\.5 -> 0\.25"):
+        crossed("mul", (kind, kind), quantized("i32", (2,), 0.25))
+
+
 def test_a_sum_into_i32_of_two_scales_is_refused():
     a, b = quantized("i32", (2,), 0.25), quantized("i32", (2,), 0.5)
     with pytest.raises(LoweringError, match=r"one scale throughout, found 0\.25, 0\.5 -> 0\.25"):

@@ -9,7 +9,7 @@ from integer_nodes import codes, crossed, quantized, reals, seeds
 from nnaq.ir.numerics import ROUNDINGS
 from nnaq.ir.op import Signature, lookup
 from nnaq.kernels.boundary import round_real
-from nnaq.kernels.lut import finite_values
+from nnaq.kernels.lut import finite_values, table_16
 
 FUNCTIONS = {
     "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
@@ -44,6 +44,23 @@ def test_i16_tables_stay_in_their_bound_over_all_codes(name, fraction_bits, boun
     exact = FUNCTIONS[name](reals(EVERY_I16, x)) * 2**15
     error = np.abs(crossed(name, (x,), y)(EVERY_I16) - exact)
     assert bound - 0.1 < error.max() <= bound  # tight on both sides: a better table should say so
+
+
+@pytest.mark.parametrize(("name", "fraction_bits"), [("sigmoid", 12), ("tanh", 12), ("tanh", 13)])
+def test_tables_of_65536_entries_are_correctly_rounded(name, fraction_bits):
+    x, y = quantized("i16", (65536,), 2.0**-fraction_bits), quantized("i16", (65536,), 2.0**-15)
+    node = crossed(name, (x,), y, lut_entries=65536)
+    assert node.constants[0].shape == (65536,)
+    exact = FUNCTIONS[name](reals(EVERY_I16, x)) * 2**15
+    np.testing.assert_array_equal(node(EVERY_I16), np.clip(np.rint(exact), -(2**15), 2**15 - 1))
+
+
+def test_a_full_table_of_a_function_with_a_hole_stands_at_the_nearest_entry():
+    x, y = quantized("i16", (65536,), 2.0**-12), quantized("i16", (65536,), 2.0**-11)
+    found, scale = table_16(lambda xp, v: xp.log(v), x, y, 65536)
+    assert scale == y.scale
+    assert set(found[:32769]) == {round(np.log(2.0**-12) * 2**11)}
+    np.testing.assert_array_equal(found[32769:], np.rint(np.log(reals(EVERY_I16, x)[32769:]) * 2**11))
 
 
 def test_the_rescale_of_an_i16_table_is_that_of_the_standard():
@@ -88,7 +105,8 @@ def test_where_a_function_is_not_finite_the_nearest_entry_stands():
     result = crossed("log", (x,), y)(EVERY_I8)
     assert (result[:129] == result[129]).all()  # codes of reals up to 0 take the entry of 0.1
     values = finite_values(lambda xp, v: 1.0 / v, np.array([-1.0, 0.0, 4.0]))
-    assert values.tolist() == [-1.0, -1.0, 0.25]
+    # of two equally near, the right one
+    assert values.tolist() == [-1.0, 0.25, 0.25]
 
 
 def test_ties_go_away_from_zero():

@@ -17,8 +17,8 @@ from strategies import (
     zero_points,
 )
 
-from nnaq.errors import GraphError, LoweringError
-from nnaq.ir.op import Work, lookup
+from nnaq.errors import GraphError, LoweringError, OpError
+from nnaq.ir.op import Signature, Work, lookup
 from nnaq.ir.types import Quant, TensorType, bounds
 from nnaq.kernels.accumulate import accumulator_bound
 
@@ -123,32 +123,130 @@ def assert_within_bound(y, steps, signature):
 
 
 @st.composite
-def products(draw):
-    """A prepared matmul node and its arrays."""
-    rounding, dtype, y_dtype = draw(roundings), draw(dtypes), draw(dtypes)
+def products(draw, gain=1.0, rounding=None):
+    """A prepared matmul node and its arrays; a gain takes away from the scale of a what it adds."""
+    rounding, dtype, y_dtype = rounding or draw(roundings), draw(dtypes), draw(dtypes)
     scale_a, scales_b, scale_y = draw(layer_scales(rounding, None))
     m, k, n = draw(sizes), draw(st.integers(1, 40)), draw(sizes)
     batch_a, batch_b = draw(
         st.sampled_from((((), ()), ((2,), (2,)), ((3, 1), (2,)), ((), (2, 1)), ((0,), (1,))))
     )
-    a = quantised(dtype, (*batch_a, m, k), scale_a, draw(zero_points(dtype)))
+    a = quantised(dtype, (*batch_a, m, k), scale_a / gain, draw(zero_points(dtype)))
     b = quantised(dtype, (*batch_b, k, n), scales_b[0], draw(zero_points(dtype)))
     output = quantised(y_dtype, (), scale_y, draw(zero_points(y_dtype)))
-    return integer_node("matmul", [(a, draw(codes(a))), (b, draw(codes(b)))], output, {}, rounding, (0, 1))
+    operands, attrs = [(a, draw(codes(a))), (b, draw(codes(b)))], {} if gain == 1 else {"gain": gain}
+    return integer_node("matmul", operands, output, attrs, rounding, (0, 1))
 
 
-@given(products())
+@given(st.sampled_from((1.0, 0.125, 8.0)).flatmap(products))
 def test_matmul_fast_is_reference(product):
     assert_fast_is_reference(*product)
 
 
-@given(products().filter(lambda product: product[1].attrs["rounding"] == "single"))
-def test_matmul_stays_within_the_stated_bound(product):
-    op, signature, (a, b, *_) = product
-    (y,) = op.fast(signature, a, b, *product[2][2:])
+@pytest.mark.parametrize("gain", [1.0, 0.125, 0.3, 7.1])
+@given(st.data())
+def test_matmul_stays_within_the_stated_bound(gain, data):
+    op, signature, arrays = data.draw(products(gain, "single"))
+    (y,) = op.fast(signature, *arrays)
     kind_a, kind_b = signature.input(0), signature.input(1)
-    (acc,) = op.real(np, {}, a.astype(float) - kind_a.zero_point, b.astype(float) - kind_b.zero_point)
-    assert_within_bound(y, acc * kind_a.scale * kind_b.scale / signature.outputs[0].scale, signature)
+    reals = (v.astype(float) - kind.zero_point for v, kind in zip(arrays, (kind_a, kind_b), strict=False))
+    (product,) = op.real(np, {"gain": gain}, *reals)
+    assert_within_bound(y, product * kind_a.scale * kind_b.scale / signature.outputs[0].scale, signature)
+
+
+@pytest.mark.parametrize("rounding", ["single", "double", "half_even", "floor"])
+def test_a_gain_is_a_scale_and_leaves_no_trace_but_the_multiplier(rounding):
+    kinds, output = (quantised("i8", (3, 8), 0.1), quantised("i8", (8, 4), 0.07)), quantised("i8", (), 0.4)
+    arrays = [np.random.default_rng(i).integers(-128, 128, kinds[i].shape).astype(np.int8) for i in (0, 1)]
+    made, plain = (
+        integer_node("matmul", [(left, arrays[0]), (kinds[1], arrays[1])], output, attrs, rounding, (0, 1))
+        for left, attrs in ((kinds[0], {"gain": 0.25}), (quantised("i8", (3, 8), 0.025), {}))
+    )
+    assert made[1].attrs == plain[1].attrs == {"rounding": rounding}
+    np.testing.assert_array_equal(assert_fast_is_reference(*made), assert_fast_is_reference(*plain))
+
+
+@pytest.mark.parametrize("gain", [0.0, -0.5, np.inf, np.nan])
+def test_a_gain_is_a_positive_number(gain):
+    with pytest.raises(GraphError, match="the gain must be a positive number"):
+        lookup("matmul").infer((quantised("i8", (1, 2)), quantised("i8", (2, 1))), {"gain": gain})
+
+
+# --- sums before the last requantisation
+
+
+@st.composite
+def sums(draw):
+    """A fully_connected node whose result is its accumulator, and its arrays."""
+    depth, outputs = draw(st.integers(1, 40)), draw(st.integers(1, 9))
+    x = quantised("i8", (draw(sizes), 2, depth), 0.1, draw(zero_points("i8")))
+    scales = tuple(0.01 * (n + 1) for n in range(outputs))
+    quant = draw(st.sampled_from((Quant(scales, 0, 0), Quant(scales[:1], 0), Quant(scales[:1], 5))))
+    weight = TensorType(draw(st.sampled_from(("i8", "i4"))), (outputs, depth), quant)
+    bias = (TensorType("f32", (outputs,)), draw(codes(quantised("i16", (outputs,)))) * 0.01)
+    operands = [(x, draw(codes(x))), (weight, draw(codes(weight))), draw(st.sampled_from((None, bias)))]
+    types = (x, weight, None)
+    (kind,) = lookup("fully_connected").accumulator(
+        Signature(types, (TensorType("f32", (*x.shape[:-1], outputs)),))
+    )
+    return operands, integer_node("fully_connected", operands, kind)
+
+
+@given(sums())
+def test_an_i32_result_is_the_accumulator(case):
+    ((x, q), (weight, w), bias), node = case
+    y = assert_fast_is_reference(*node)
+    signature, arrays = node[1:]
+    assert len(arrays) == 3
+    assert "rounding" not in signature.attrs
+    exact = (q.astype(int) - x.zero_point) @ (w.astype(int) - weight.zero_point).T + arrays[2]
+    np.testing.assert_array_equal(y, exact)
+    kind = signature.outputs[0]
+    assert (kind.dtype, kind.zero_point) == ("i32", 0)
+    assert kind.quant.axis == (None if weight.quant.axis is None else 2)
+    reals = (
+        (q.astype(float) - x.zero_point) * x.scale,
+        (w - float(weight.zero_point)) * weight.quant.scales(2),
+    )
+    (real,) = node[0].real(np, {}, *reals, None if bias is None else bias[1])
+    steps = y * kind.quant.scales(3)
+    assert (np.abs(steps - real) <= kind.quant.scales(3) * 0.5 + 1e-9).all()  # the bias's half step
+
+
+def test_sums_up_to_the_ends_of_32_bits():
+    x, weight = quantised("i8", (1, 66309), 1.0, -128), quantised("i8", (2, 66309))
+    weights = np.stack([np.full(66309, 127, np.int8), np.full(66309, -127, np.int8)])
+    left = 2**31 - 1 - 66309 * 127 * 255
+    bias = (TensorType("f32", (2,)), np.array([left, -left], float))
+    operands = [(x, np.full(x.shape, 127, np.int8)), (weight, weights), bias]
+    y = assert_fast_is_reference(*integer_node("fully_connected", operands, quantised("i32", ())))
+    assert y.tolist() == [[2**31 - 1, -(2**31) + 1]]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "attrs"),
+    [
+        (quantised("i16", (1, 2)), quantised("i32", ()), {}),
+        (quantised("i8", (1, 2)), quantised("i32", ()), {"activation": "relu"}),
+        (quantised("i8", (1, 2)), quantised("i32", (), 0.5), {}),
+        (quantised("i8", (1, 2)), quantised("i32", (), 1.0, 3), {}),
+    ],
+)
+def test_other_i32_results_are_refused(x, y, attrs):
+    operands = [(kind, np.ones(kind.shape, np.int8)) for kind in (x, quantised("i8", (3, 2)))]
+    with pytest.raises(LoweringError, match="an i32 result is the accumulator of i8 activations"):
+        integer_node("fully_connected", operands, y, attrs)
+
+
+def test_sums_have_a_type_for_i8_activations_only():
+    accumulator, y = lookup("fully_connected").accumulator, TensorType("f32", ("T", 3))
+    weight = TensorType("i8", (3, 2), Quant((0.5, 0.25, 1.0), 0, 0))
+    x = quantised("i8", ("T", 2), 0.5)
+    assert accumulator(Signature((x, weight), (y,))) == (
+        TensorType("i32", ("T", 3), Quant((0.25, 0.125, 0.5), 0, 1)),
+    )
+    assert accumulator(Signature((x, weight), (y,), {"activation": "relu"})) is None
+    assert accumulator(Signature((quantised("i16", ("T", 2)), weight), (y,))) is None
 
 
 @pytest.mark.parametrize(("dtype", "most"), [("i8", 33025), ("i16", 2**17 - 1)])
@@ -164,10 +262,20 @@ def test_matmul_proves_its_depth(dtype, most):
         integer_node("matmul", longer, output, computed=(0, 1))
 
 
-def test_matmul_refuses_a_depth_nobody_knows():
-    a, b = quantised("i8", (1, "T")), quantised("i8", ("T", 4))
-    with pytest.raises(LoweringError, match="sums over T products"):
-        integer_node("matmul", [(a, np.zeros(0)), (b, np.zeros(0))], quantised("i8", ()), computed=(0, 1))
+def test_an_open_depth_is_summed_as_far_as_its_accumulator_was_proved():
+    a, b = quantised("i8", (1, "T"), 1.0, -128), quantised("i8", ("T", 1), 1.0, -128)
+    longest = (2**31 - 1) // 255**2
+    pairs = [(a, np.zeros(0)), (b, np.zeros(0))]
+    op, signature, made = integer_node("matmul", pairs, quantised("i16", (), 2.0**17), computed=(0, 1))
+    for length in (0, 1, longest, longest + 1):
+        arrays = [np.full((1, length), 127, np.int8), np.full((length, 1), 127, np.int8), *made[2:]]
+        if length > longest:
+            for run in (op.fast, op.reference):
+                with pytest.raises(OpError, match=f"was proved for {longest}; feed a shorter stretch"):
+                    run(signature, *arrays)
+        else:
+            found = assert_fast_is_reference(op, signature, arrays)
+            assert abs(int(found[0, 0]) - length * 255**2 / 2**17) <= 0.5
 
 
 @pytest.mark.parametrize(
@@ -232,6 +340,8 @@ def test_work_counts_products_and_results():
     kinds = tuple(quantised("i8", shape) for shape in ((2, 3, 5), (7, 5), (2, 5, 7)))
     op, signature, _ = integer_node("fully_connected", [(k, np.ones(k.shape)) for k in kinds[:2]], kinds[0])
     assert op.work(signature) == Work(macs=2 * 3 * 7 * 5, elementwise=2 * 3 * 7)
+    whole = replace(signature, outputs=(quantised("i32", signature.outputs[0].shape),))
+    assert op.work(whole) == Work(macs=2 * 3 * 7 * 5)
     signature = replace(signature, inputs=(kinds[0], kinds[2]))
     assert lookup("matmul").work(signature) == Work(macs=2 * 3 * 7 * 5, elementwise=2 * 3 * 7)
 

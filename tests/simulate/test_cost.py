@@ -7,10 +7,12 @@ from math import ceil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulate.lowered import layer, recurrent
+from simulate.lowered import Lowered, layer, recurrent
 
-from nnaq.ir.types import Palette
+from nnaq.ir.types import Palette, parse_type
+from nnaq.ir.verify import verify
 from nnaq.simulate import array_cycles, bind_shapes, op_cost, simulate
+from nnaq.simulate.cost import traffic
 from nnaq.targets import Gemm, Memory, load_target
 
 EDGE8 = load_target("edge8")
@@ -169,3 +171,23 @@ def test_more_machine_is_never_slower(vector, lut, rate, more_lanes, more_rate, 
     pinned = simulate(graph, replace(base, sram=EDGE8.sram), {"T": time}, "all")
     streamed = simulate(graph, replace(base, sram=EDGE8.sram), {"T": time}, "none")
     assert all(p.dram_bytes <= s.dram_bytes for p, s in zip(pinned.costs, streamed.costs, strict=True))
+
+
+def test_a_table_that_is_picked_from_costs_only_the_rows_it_gives():
+    build = Lowered("embedding")
+    build.input("token", parse_type("i32[3]<1.0, 0>"))
+    build.codes("table", "i8[1000,64]<0.01, 0>")
+    (row,) = build.crossed("gather", ("table", "token"), ("i8[]<0.01, 0>",), "row", axis=0)
+    build.output(row)
+    graph = verify(build.build())
+    assert traffic(graph, graph.nodes[0], ()) == (3 * 64 + 3 * 4, 3 * 64)
+    assert traffic(graph, graph.nodes[0], ("table",)) == (3 * 64 + 3 * 4 + 3 * 64, 0)
+
+
+def test_what_is_read_for_its_shape_alone_costs_nothing():
+    build = Lowered("positions")
+    build.input("x", parse_type("i8[7,500]<1.0, 0>"))
+    (made,) = build.crossed("arange", ("x",), ("i32[]<1.0, 0>",), "p", axis=0, start=0, step=1)
+    build.output(made)
+    graph = verify(build.build())
+    assert traffic(graph, graph.nodes[0], ()) == (7 * 4, 0)

@@ -6,6 +6,7 @@ from importlib.resources import files
 import pytest
 
 from nnaq.errors import TargetError
+from nnaq.ir.numerics import Numerics
 from nnaq.targets.reader import read_target
 from nnaq.targets.toml_lines import key_lines, line_of
 
@@ -107,6 +108,31 @@ def test_a_rate_per_second_is_exact():
 def test_numerics_default_to_the_contract_s():
     text = EDGE8[: EDGE8.index("[numerics]")] + EDGE8[EDGE8.index("[ops]") :]
     assert read_target(text, "own.toml").numerics == read_target(EDGE8, "own.toml").numerics
+
+
+def test_narrow_accumulators_and_full_tables_are_a_choice():
+    keys = 'accumulator_bits = 24\noverflow = "wrap"\narray_depth = 16\nlut_entries = 65536\n'
+    found = read_target(EDGE8.replace("[numerics]\n", f"[numerics]\n{keys}"), "own.toml").numerics
+    assert found == Numerics("single", "half_even", 24, "wrap", 16, 65536)
+    assert found.is_narrow
+    assert not read_target(EDGE8, "own.toml").numerics.is_narrow
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("accumulator_bits = 15", "a whole number from 16 to 32"),
+        ("accumulator_bits = 33", "a whole number from 16 to 32"),
+        ("accumulator_bits = 24.5", "a whole number from 16 to 32"),
+        ('overflow = "trap"', 'write "saturate" or "wrap"'),
+        ("array_depth = 0", "a whole number of products, at least 1"),
+        ("lut_entries = 512", "513 or 65536"),
+    ],
+)
+def test_other_choices_are_refused(line, words):
+    said = complaint(EDGE8.replace("[numerics]\n", f"[numerics]\n{line}\n"))
+    assert f"numerics.{line.split()[0]}: found" in said
+    assert words in said
 
 
 def test_lines_of_keys():

@@ -1,0 +1,241 @@
+"""The GRU: one node for a whole stretch of time, its state handed in and out.
+
+Over the reals, gates in the order r, z, n, for every frame t:
+
+    r, z = sigmoid(W x_t + b + R h + rb)
+    n    = tanh(W_n x_t + b_n + r * (R_n h + rb_n))         linear_before_reset (torch, cuDNN)
+    n    = tanh(W_n x_t + b_n + R_n (r * h) + rb_n)         else (the paper; ONNX's default)
+    h    = (1 - z)*n + z*h;  y_t = h
+
+Over integers (x and h: i8 or i16; the formats are those of the LSTM), per frame and unit:
+
+    A    = sat16(requantize(Σ (w - z_w) * (x - z_x) + bias, input_multiplier))          gates in Q3.12
+    C(v) = sat16(requantize(Σ (w_h - z_wh) * v + recurrent_bias, recurrent_multiplier))
+    r, z = sat16(requantize(u(sat16(A + C(h - z_h))), 2^-7))     Q0.15; u: the 23-bit value of lut.py
+    a_n  = sat16(A_n + sat16(requantize(r * C_n(h - z_h), 2^-15)))          linear_before_reset
+    a_n  = sat16(A_n + C_n(k - z_h)),  k = saturate(requantize(r * (h - z_h), 2^-15) + z_h)      else
+    n    = sat16(requantize(u(a_n), 2^-7))
+    p    = sat16(requantize((h - z_h) * state_factor, state_multiplier))       h in Q0.15
+    h    = saturate(requantize(sat16(2^15 - z) * n + z * p, hidden_multiplier) + z_h)
+
+The new state is rounded once, from the exact sum of both products: |sum| < 2^31. The weights of n
+and p add up to 2^15 (z >= 1 in every table of sigmoid), so that a state that equals n stays. p is
+exact where s_h is 2^-15 times a power of two not below 1 (2^-7, 2^-15 …), elsewhere within 2^-16;
+what lies beyond ±1 is read as ±1: no GRU makes such a state. state_factor is 2^L and
+state_multiplier stands for s_h * 2^(15-L), in (1/2, 1] unless s_h < 2^-15; hidden_multiplier
+stands for 2^-30 / s_h, the others for s_x * s_w[j] / 2^-12 and s_h * s_wh[j] / 2^-12. Accumulators
+are i32 for i8 and i48 for i16 operands, proved wrap-free when prepared, or narrow (narrow.py); left
+shifts are admitted as for the LSTM. Every requantisation follows the node's `rounding`; `double_m16`
+holds for the accumulators of weights, everything after them is `double`.
+
+A state sticks where a frame would move it by less than half a code: (1 - z) * |n - h| < s_h / 2.
+With i8 codes and z = 0.98 that is every |n - h| < 0.2; a slow GRU needs h in i16, where the same z
+sticks within 2^-10. Against the reals a frame adds at most half a code of h (and of k), and the
+errors of the gates; z < 1 shrinks what earlier frames left. Over no frames the state comes back.
+"""
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from nnaq.errors import OpError
+from nnaq.ir.dims import Shape, show
+from nnaq.ir.numerics import Numerics
+from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, Work, register
+from nnaq.ir.types import TensorType, bounds, storage
+from nnaq.kernels.accumulate import ACCUMULATORS, centred_rows, order_of
+from nnaq.kernels.fixedpoint import CODES, quantize_multiplier, quantize_multipliers
+from nnaq.kernels.gru_loops import recur
+from nnaq.kernels.gru_numbers import (
+    BIAS,
+    CONSTANTS,
+    H0,
+    OPERANDS,
+    RECURRENT_BIAS,
+    W_INPUT,
+    W_RECURRENT,
+    X,
+    by_name,
+    resets_first,
+    state_constants,
+)
+from nnaq.kernels.gru_reference import reference
+from nnaq.kernels.gru_step import primitives
+from nnaq.kernels.lut import sigmoid_function
+from nnaq.kernels.narrow import contract
+from nnaq.kernels.recurrent_loops import driven_gates, pair_of
+from nnaq.kernels.recurrent_numbers import (
+    CURVE_TO_CODES,
+    PRODUCT_TO_CODES,
+    check_states,
+    constant_codes,
+    constants_of,
+    curve_tables,
+    gate_constants,
+    product_rounding,
+)
+
+Types = tuple[TensorType | None, ...]
+GATES = 3
+
+
+def infer(inputs: Types, attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
+    """y [T, B, H], h [B, H]; T and B may be symbolic. Raises OpError where shapes disagree."""
+    x, h, w_input, w_recurrent = (_shape(inputs, position) for position in range(4))
+    if len(x) != 3 or len(h) != 2:
+        raise OpError(f"gru takes x [T,B,I] and h0 [B,H], found {show(x)} and {show(h)}")
+    units = h[1]
+    if not isinstance(units, int):
+        raise OpError(f"gru needs a whole number of units, found {units!r} in h0 {show(h)}")
+    rows = GATES * units
+    expected: dict[str, tuple[Shape, Shape]] = {"h0": (h, (x[1], units))}
+    expected |= {"w_input": (w_input, (rows, x[2])), "w_recurrent": (w_recurrent, (rows, units))}
+    for position, name in ((BIAS, "bias"), (RECURRENT_BIAS, "recurrent_bias")):
+        if len(inputs) > position and inputs[position] is not None:
+            expected[name] = (_shape(inputs, position), (rows,))
+    for name, (found, wanted) in expected.items():
+        if found != wanted:
+            raise OpError(f"gru: {name} has shape {show(found)}, x {show(x)} and h0 make it {show(wanted)}")
+    return (x[0], x[1], units), h
+
+
+def _shape(inputs: Types, position: int) -> Shape:
+    found = inputs[position] if position < len(inputs) else None
+    if found is None:
+        raise OpError(f"gru: operand {OPERANDS[position]} is missing")
+    return found.shape
+
+
+# Over the reals
+
+
+def real(
+    xp: Any, attrs: Mapping[str, Attr], x: Any, h: Any, w_input: Any, w_recurrent: Any, bias: Any = None,
+    recurrent_bias: Any = None,
+) -> tuple[Any, Any]:  # fmt: skip
+    """y and h; differentiable in torch, whose own GRU has the same gate order and resets last."""
+    if xp is np or resets_first(attrs):
+        return _step_by_step(xp, attrs, x, h, w_input, w_recurrent, bias, recurrent_bias)
+    if x.shape[0] == 0:
+        return x.new_zeros((0, *h.shape)), h
+    given = [b for b in (bias, recurrent_bias) if b is not None]
+    biases = [xp.zeros_like(given[0]) if b is None else b for b in (bias, recurrent_bias)] if given else []
+    weights = (w_input, w_recurrent, *biases)
+    y, h = xp.gru(x, h[None].contiguous(), weights, bool(given), 1, 0.0, False, False, False)
+    return y, h[0]
+
+
+def _step_by_step(
+    xp: Any, attrs: Mapping[str, Attr], x: Any, h: Any, w_input: Any, w_recurrent: Any, bias: Any,
+    recurrent_bias: Any,
+) -> tuple[Any, Any]:  # fmt: skip
+    """The formula, in numpy or torch."""
+    units, made = h.shape[1], []
+    driven = x @ w_input.T if bias is None else x @ w_input.T + bias
+    zeros = w_recurrent[:, 0] * 0 if recurrent_bias is None else recurrent_bias
+    for a in driven:
+        gates = a[:, : 2 * units] + h @ w_recurrent[: 2 * units].T + zeros[: 2 * units]
+        r, z = sigmoid_function(xp, gates[:, :units]), sigmoid_function(xp, gates[:, units:])
+        kept = r * h if resets_first(attrs) else h
+        carried = kept @ w_recurrent[2 * units :].T + zeros[2 * units :]
+        n = xp.tanh(a[:, 2 * units :] + (carried if resets_first(attrs) else r * carried))
+        h = (1 - z) * n + z * h
+        made.append(h)
+    return (xp.stack(made) if made else driven[:, :, :units]), h
+
+
+# The crossing to integers
+
+
+def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], numerics: Numerics) -> Prepared:
+    """Biases, multipliers and tables; every accumulator proved wrap-free.
+
+    Raises LoweringError: weights that are no constants, a state that does not share the codes of the
+    results, an accumulator that could wrap, a multiplier out of reach.
+    """
+    h, rounding = signature.input(H0), numerics.rounding
+    check_states("gru", signature, {"y": H0, "h": H0})
+    codes = constant_codes("gru", {"w_input": constants[W_INPUT], "w_recurrent": constants[W_RECURRENT]})
+    made = []
+    for name, x, weight, found, bias in zip(
+        ("bias", "recurrent_bias"),
+        (X, H0),
+        (W_INPUT, W_RECURRENT),
+        codes,
+        (BIAS, RECURRENT_BIAS),
+        strict=True,
+    ):
+        kinds, real_bias = (
+            (signature.input(x), signature.input(weight)),
+            constants[bias] if signature.has(bias) else None,
+        )
+        made.append(gate_constants(f"gru {OPERANDS[weight]}", name, *kinds, found, real_bias, numerics))
+    (bias_codes, *driven), (recurrent_codes, *carried) = made
+    after = product_rounding(rounding)
+    hidden = quantize_multipliers(np.array(2.0**-30 / h.scale), after)
+    arrays = (*driven, *carried, *curve_tables(numerics.lut_entries), *state_constants(h, after), *hidden)
+    operands = (X, H0, W_INPUT, W_RECURRENT, bias_codes, recurrent_codes)
+    attrs: dict[str, Attr] = {"linear_before_reset": not resets_first(signature.attrs), "rounding": rounding}
+    attrs |= contract(numerics)
+    return Prepared((*operands, *constants_of(dict(zip(CONSTANTS, arrays, strict=True)))), attrs)
+
+
+# Compiled
+
+
+def fast(signature: Signature, *operands: np.ndarray) -> Arrays:
+    """The same codes: the input product of every frame first, then the recurrence."""
+    arrays, hidden = by_name(operands), signature.input(H0)
+    word, kind_w = str(signature.attrs["rounding"]), signature.input(W_RECURRENT)
+    after, narrow = product_rounding(word), storage(hidden.dtype)
+    driven = driven_gates(arrays, signature.input(X), signature.input(W_INPUT), signature.attrs)
+    h = arrays["h0"].astype(np.int16, order="C")
+    y = np.empty((len(driven), *h.shape), np.int16)
+    fixed = (quantize_multiplier(scale, after) for scale in (CURVE_TO_CODES, PRODUCT_TO_CODES))
+    rescales = (*fixed, pair_of(arrays, "state"), pair_of(arrays, "hidden"))
+    recur(
+        driven, h, y, hidden.zero_point, *bounds(hidden.dtype), *_recurrent_rows(signature, arrays),
+        order_of(hidden, kind_w, signature.attrs), CODES[word], resets_first(signature.attrs),
+        arrays["sigmoid_table"], arrays["tanh_table"], int(arrays["state_factor"]), rescales, CODES[after],
+    )  # fmt: skip
+    return y.astype(narrow, copy=False), h.astype(narrow, copy=False)
+
+
+def _recurrent_rows(
+    signature: Signature, arrays: dict[str, np.ndarray]
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Weight, bias, multiplier and shift of the gates r, z, and of n."""
+    weight = centred_rows(arrays["w_recurrent"], signature.input(W_RECURRENT).zero_point)
+    bias = arrays["recurrent_bias"].astype(np.int64)
+    rows = (weight, bias, arrays["recurrent_multiplier"], arrays["recurrent_shift"])
+    first = 2 * (len(weight) // GATES)
+    return tuple(part[:first] for part in rows), tuple(part[first:] for part in rows)
+
+
+def work(signature: Signature) -> Work:
+    """Per unit: 3 look-ups and 9 vector operations (3 sums of gates, 3 products, 2 sums, 1 rescale of h)."""
+    frames, batch, units = (int(n) for n in signature.outputs[0].shape)
+    steps, features = frames * batch * units, int(signature.input(X).shape[2])
+    return Work(macs=steps * GATES * (features + units), elementwise=9 * steps, lookups=3 * steps)
+
+
+def _forms() -> tuple[str, ...]:
+    """x and h i8 or i16, weights i8 or i4."""
+    constants = "i32 i8 i32 i8 i16 i16 i16 i32 i8 i32 i8"
+    activations, weights = ("i8", "i16"), ("i8", "i4")
+    return tuple(
+        f"{x} {h} {w_input} {w_recurrent} {ACCUMULATORS[x]} {ACCUMULATORS[h]} {constants} -> {h} {h}"
+        for x, h, w_input, w_recurrent in product(activations, activations, weights, weights)
+    )
+
+
+register(
+    Op(
+        "gru", OPERANDS, _forms(), infer, real, prepare, reference, fast, work,
+        "a = sat16(sat16(W x + b) + sat16(R h + rb)) in Q3.12; h = sat((1 - z)*n + z*h + z_h)",
+        primitives=primitives, weights={W_INPUT: 0, W_RECURRENT: 0}, reals=(BIAS, RECURRENT_BIAS),
+        ties=((H0, ~0, ~1),),
+    )
+)  # fmt: skip
