@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from integer_nodes import crossed
 from strategies import integer_node, quantised
 
+from comparisons.elementwise import call, kind_of, rescaled_as
 from comparisons.table import Case, Pair, Vectors, compares, outcome
 from nnaq.errors import LoweringError
 from nnaq.ir.op import Attr, Op, Signature, lookup
@@ -62,6 +64,15 @@ def legal(cases: Sequence[Case], make: Callable[[Case], Node]) -> Iterator[tuple
         else:
             with pytest.raises(LoweringError, match="does not fit i48"):
                 make(case)
+
+
+@compares("tflm__batch_matmul_int8", "double")
+@compares("tflm__batch_matmul_int16", "double_m16")
+def tflm_batch_matmul(vectors: Vectors, mode: str, kernel: str) -> Iterator[Pair]:
+    for case in vectors.cases:
+        kinds = tuple(kind_of(case, name) for name in "aby")
+        node = rescaled_as(case, crossed("matmul", kinds[:2], kinds[2], rounding=mode))
+        yield call(kernel, node, case["a"], case["b"]), case["y"]
 
 
 def conv_attrs(case: Case, groups: int) -> dict[str, Attr]:
@@ -130,8 +141,9 @@ def given_multipliers(
         np.broadcast_to(case["multiplier"], (outputs,)),
         np.broadcast_to(31 - np.int8(case["shift"]), (outputs,)).astype(np.int8),
     ]
-    types = [kind for kind, _ in operands] + [TensorType(d, (outputs,)) for d in ("i32", "i32", "i8")]
-    result = quantised("i8", (), 1.0, int(case["y_zero_point"]))
+    accumulator = "i48" if operands[0][0].dtype == "i16" else "i32"
+    types = [kind for kind, _ in operands] + [TensorType(d, (outputs,)) for d in (accumulator, "i32", "i8")]
+    result = quantised(operands[0][0].dtype, (), 1.0, int(case["y_zero_point"]))
     signature = Signature(tuple(types), (result,), {**attrs, "rounding": mode})
     return lookup(name), signature, [array for _, array in operands] + constants
 
@@ -144,6 +156,33 @@ def tosa_convolution(vectors: Vectors, mode: str, kernel: str) -> Iterator[Pair]
         operands = [coded(case, "x", x), coded(case, "weight", weights)]
         node = given_multipliers(case, "conv2d", operands, attrs, mode)
         yield outcome(kernel, *node), image_first(case[f"y_{mode}"])
+
+
+@compares("tosa__fully_connected_int16x8", "double_m16")
+@compares("tosa__conv2d_int16x8", "double_m16")
+@compares("tosa__depthwise_conv2d_int16x8", "double_m16")
+def tosa_wide_layers(vectors: Vectors, mode: str, kernel: str) -> Iterator[Pair]:
+    """16-bit activations; the oracle's fully_connected is a convolution with a kernel of one pixel."""
+    for case in vectors.cases:
+        symmetric = {**case, "y_zero_point": np.int32(0)}
+        if vectors.op.startswith("fully_connected"):
+            x, weights, name = case["x"], case["weights"][:, 0, 0], "fully_connected"
+            attrs: Mapping[str, Attr] = {}
+        else:
+            x, weights, attrs = convolution(case, vectors.op)
+            name = "conv2d"
+        operands = [(quantised("i16", x.shape), x), (quantised("i8", weights.shape), weights)]
+        found = outcome(kernel, *given_multipliers(symmetric, name, operands, attrs, mode))
+        yield found, case["y"] if name == "fully_connected" else image_first(case["y"])
+
+
+@compares("tosa__matmul_int16", "double_m16")
+def tosa_wide_matmul(vectors: Vectors, mode: str, kernel: str) -> Iterator[Pair]:
+    for case in vectors.cases:
+        kinds = tuple(quantised("i16", case[name].shape) for name in "ab")
+        signature = Signature(kinds, (quantised("i16", ()),), {"rounding": mode})
+        rescale = [case["multiplier"][0], np.array(31 - int(case["shift"][0]), np.int8)]
+        yield outcome(kernel, lookup("matmul"), signature, [case["a"], case["b"], *rescale]), case["y"]
 
 
 @compares("tosa__matmul_int8", "single", "double")

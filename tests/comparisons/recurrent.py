@@ -8,7 +8,7 @@ from comparisons.table import Case, Pair, Vectors, compares
 from nnaq.ir.op import Signature, lookup
 from nnaq.ir.types import Quant, TensorType
 
-LSTM = lookup("lstm")
+LSTM, GRU = lookup("lstm"), lookup("gru")
 CODES = {"int8": "i8", "int16": "i16", "int32": "i32", "int64": "i48"}
 
 
@@ -111,3 +111,34 @@ def tosa_operands(case: Case, tables: Case) -> list[np.ndarray]:
     ]
     gates = [np.reshape(part, -1) for part in scaling[:4]]
     return [*weights(case), *gates, tables["sigmoid_table"], tables["tanh_table"], *scaling[4:]]
+
+
+@compares("tosa__gru_int8", "single")
+def tosa_gru(vectors: Vectors, mode: str, kernel: str) -> Iterator[Pair]:
+    """The GRU of TOSA primitives, the reset before and after the recurrent product."""
+    for case in vectors.cases:
+        x, y = case["x"].swapaxes(0, 1), case["y"].swapaxes(0, 1)
+        hidden = TensorType("i8", y.shape, Quant((float(case["h_scale"]),), int(case["h_zero_point"])))
+        state = hidden.with_shape(y.shape[1:])
+        x_type = TensorType("i8", x.shape, Quant((1.0,), int(case["x_zero_point"])))
+        operands = gru_operands(case, vectors.constants)
+        others = [TensorType(CODES[array.dtype.name], array.shape, Quant((1.0,))) for array in operands]
+        attrs = {"linear_before_reset": bool(case["linear_before_reset"]), "rounding": mode}
+        typed = Signature((x_type, state, *others), (hidden, state), attrs)
+        h = np.full(state.shape, case["h_zero_point"], np.int8)
+        found = (GRU.fast if kernel == "fast" else GRU.reference)(typed, x, h, *operands)
+        yield found[0], y
+        yield found[1], y[-1]
+
+
+def gru_operands(case: Case, tables: Case) -> list[np.ndarray]:
+    """Constants of the node; TOSA's shift is 31 - s."""
+    shifts = {
+        who: (31 - case[f"{who}_shift"].astype(np.int64)).astype(np.int8)
+        for who in ("input", "recurrent", "state", "hidden")
+    }
+    rows = [case[f"{who}_{part}"] for part in ("weights", "bias") for who in ("input", "recurrent")]
+    gates = [part for who in ("input", "recurrent") for part in (case[f"{who}_multiplier"], shifts[who])]
+    state = [case["state_factor"].astype(np.int16), case["state_multiplier"], shifts["state"]]
+    curves = [tables["sigmoid_table"], tables["tanh_table"]]
+    return [*rows, *gates, *curves, *state, case["hidden_multiplier"], shifts["hidden"]]

@@ -19,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 ENVIRONMENTS = REPOSITORY / ".oracles"
 GOLDEN = HERE.parent / "golden" / "oracles"
+FILES = HERE.parent / "golden" / "tflite"
 INDEX = "index.json"
 DEFAULT_SEED = 1
 LARGEST_FILE = 200_000
@@ -27,13 +28,16 @@ PINS = {
     "tflm": ("tflite-micro==0.dev20261023182759", "flatbuffers==25.12.19", "numpy==2.4.6"),
     "ort": ("onnxruntime==1.32.0", "onnx==1.23.2", "numpy==2.4.6"),
 }
+# Drivers: the environment, the script, and the folder of their vectors.
+DRIVERS = {name: (name, f"{name}_driver.py", GOLDEN) for name in PINS}
+DRIVERS["tflite"] = ("tflm", "tflm_files.py", FILES)
 
 
-def python_of(oracle):
+def python_of(environment):
     """The interpreter of one oracle's environment, or a one-sentence exit."""
-    python = ENVIRONMENTS / oracle / "bin" / "python"
+    python = ENVIRONMENTS / environment / "bin" / "python"
     if not python.exists():
-        sys.exit(f"The environment of the oracle '{oracle}' is missing: run `make oracles`.")
+        sys.exit(f"The environment of the oracle '{environment}' is missing: run `make oracles`.")
     return str(python)
 
 
@@ -47,32 +51,33 @@ def set_up(oracle):
 
 def run_driver(oracle, *arguments):
     """Run one driver; its output is shown only when it fails."""
-    command = [python_of(oracle), str(HERE / f"{oracle}_driver.py"), *map(str, arguments)]
+    environment, script, _ = DRIVERS[oracle]
+    command = [python_of(environment), str(HERE / script), *map(str, arguments)]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{finished.stderr}")
     return finished.stdout.strip()
 
 
-def index_entry(path):
-    """What the index says of one file."""
+def index_entry(path, bulk):
+    """What the index says of one file; only those in bulk may be large."""
     with np.load(path, allow_pickle=False) as stored:
         header = {key: stored[key].item() for key in ("oracle", "op", "mode", "seed")}
         header["versions"] = stored["versions"].item().split()
         header["values_compared"] = stored["values_compared"].item()
-    if path.stat().st_size > LARGEST_FILE:
+    if bulk == 1 and path.stat().st_size > LARGEST_FILE:
         sys.exit(f"{path.name} has {path.stat().st_size} bytes, more than {LARGEST_FILE}.")
     return {**header, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def write_vectors(oracle, op, seed, folder):
+def write_vectors(oracle, op, seed, folder, bulk):
     """Make one file and record it in the folder's index."""
     path = folder / f"{oracle}__{op}.npz"
     # The reference model writes a version notice per graph to the same stream.
-    print(oracle, run_driver(oracle, op, seed, path).splitlines()[-1])
+    print(oracle, run_driver(oracle, op, seed, path, "--bulk", bulk).splitlines()[-1])
     index_path = folder / INDEX
     index = json.loads(index_path.read_text()) if index_path.exists() else {}
-    index[path.name] = index_entry(path)
+    index[path.name] = index_entry(path, bulk)
     index_path.write_text(json.dumps(dict(sorted(index.items())), indent=2) + "\n")
 
 
@@ -101,10 +106,11 @@ def check_vectors(oracle, op, folder):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--oracle", choices=PINS, help="only this oracle")
+    parser.add_argument("--oracle", choices=DRIVERS, help="only this oracle")
     parser.add_argument("--op", help="only this operator")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
-    parser.add_argument("--out", type=Path, default=GOLDEN, help="folder of the vectors")
+    parser.add_argument("--bulk", type=int, default=1, help="times as many values as a golden file")
+    parser.add_argument("--out", type=Path, help="folder of the vectors")
     parser.add_argument("--setup", action="store_true", help="create the environments and stop")
     parser.add_argument("--check", action="store_true", help="compare with the folder, write none")
     return parser.parse_args()
@@ -112,21 +118,22 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    oracles = [arguments.oracle] if arguments.oracle else list(PINS)
+    oracles = [arguments.oracle] if arguments.oracle else list(DRIVERS)
     if arguments.setup:
-        for oracle in oracles:
-            set_up(oracle)
+        for environment in dict.fromkeys(DRIVERS[oracle][0] for oracle in oracles):
+            set_up(environment)
         return
     work = [(oracle, op) for oracle in oracles for op in run_driver(oracle, "--list").split()]
     work = [pair for pair in work if arguments.op in (None, pair[1])]
     if not work:
         sys.exit(f"No oracle has the operator '{arguments.op}'.")
     if arguments.check:
-        same = [check_vectors(*pair, arguments.out) for pair in work]
+        same = [check_vectors(*pair, arguments.out or DRIVERS[pair[0]][2]) for pair in work]
         sys.exit(0 if all(same) else "Some golden vectors could not be reproduced.")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for pair in work:
-        write_vectors(*pair, arguments.seed, arguments.out)
+    for oracle, op in work:
+        folder = arguments.out or DRIVERS[oracle][2]
+        folder.mkdir(parents=True, exist_ok=True)
+        write_vectors(oracle, op, arguments.seed, folder, arguments.bulk)
 
 
 if __name__ == "__main__":

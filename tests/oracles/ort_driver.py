@@ -11,7 +11,7 @@ import replicas
 import vectors
 from onnx import TensorProto, helper, numpy_helper
 
-OPSET = 21
+OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
 TYPES = {
     np.dtype(np.float32): TensorProto.FLOAT,
     np.dtype(np.int8): TensorProto.INT8,
@@ -20,7 +20,7 @@ TYPES = {
 GEOMETRY = ("pad", "stride", "dilation")
 
 
-def run_operator(op_name, operands, constants_from, output_type, attributes=None):
+def run_operator(op_name, operands, constants_from, output_type, attributes=None, domain=""):
     """Run one operator; operands from index `constants_from` on are initializers."""
     names = [f"operand_{index}" for index in range(len(operands))]
     inputs = [
@@ -32,9 +32,9 @@ def run_operator(op_name, operands, constants_from, output_type, attributes=None
         for name, array in list(zip(names, operands, strict=True))[constants_from:]
     ]
     output = helper.make_tensor_value_info("y", output_type, None)
-    node = helper.make_node(op_name, names, ["y"], **(attributes or {}))
+    node = helper.make_node(op_name, names, ["y"], domain=domain, **(attributes or {}))
     graph = helper.make_graph([node], "main", inputs, [output], initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=OPSETS, ir_version=10)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
@@ -78,6 +78,13 @@ def requantise(fields, sums):
     return replicas.saturate(rounded, 8)
 
 
+def ties_of(fields, sums):
+    """Which float32 products are exact halves, and the products."""
+    scale = (fields["x_scale"] * fields["weight_scale"]) / fields["y_scale"]
+    product = np.asarray(sums, np.int32).astype(np.float32) * np.asarray(scale, np.float32)
+    return product - np.floor(product) == 0.5, product
+
+
 def layer_operands(fields):
     """Operands of QLinearMatMul and QLinearConv in their order, without the bias."""
     weight_zero_point = np.zeros(fields["weight_scale"].shape, np.int8)
@@ -111,14 +118,14 @@ def inexact_sum_fields():
     }
 
 
-def matrix_fields(random, case):
+def matrix_fields(random, case, bulk):
     """Small K first, so that ties are frequent, then random K; at last the inexact sums."""
     if case == 140:
         return inexact_sum_fields()
     rows, columns = (int(size) for size in random.integers(2, 13, 2))
     depth = case % 4 + 1 if case < 78 else int(random.integers(5, 65))
     right_shift, fields = layer_quantisation(random, case, columns)
-    x = random.integers(-128, 128, (rows, depth)).astype(np.int8)
+    x = random.integers(-128, 128, (rows * bulk, depth)).astype(np.int8)
     return fields | {
         "x": x,
         "weights": scaled_weights(random, (depth, columns), depth, right_shift),
@@ -127,15 +134,16 @@ def matrix_fields(random, case):
 
 def qlinear_matmul(random, collector):
     for case in range(141):
-        fields = matrix_fields(random, case)
+        fields = matrix_fields(random, case, collector.bulk)
         x = fields["x"].astype(np.int64) - fields["x_zero_point"]
         sums = x @ fields["weights"].astype(np.int64)
+        collector.count_ties(*ties_of(fields, sums))
         y = run_operator("QLinearMatMul", layer_operands(fields), 1, TensorProto.INT8)
         collector.prove(y, requantise(fields, sums), f"QLinearMatMul case {case}")
         collector.add(**fields, y=y)
 
 
-def convolution_fields(random, right_shift, units, depthwise):
+def convolution_fields(random, right_shift, units, depthwise, batch):
     """NCHW image, OIHW weights and geometry; `units` output channels per input when depthwise."""
     kernel, stride, dilation = random.integers(1, [[4, 4], [3, 3], [3, 3]])
     pad = random.integers(0, 2, 4)
@@ -145,7 +153,7 @@ def convolution_fields(random, right_shift, units, depthwise):
     shape = (units, 1 if depthwise else inputs, *kernel)
     geometry = zip(GEOMETRY, (pad, stride, dilation), strict=True)
     return {
-        "x": random.integers(-128, 128, (1, inputs, *size)).astype(np.int8),
+        "x": random.integers(-128, 128, (batch, inputs, *size)).astype(np.int8),
         "weights": scaled_weights(random, shape, depth, right_shift),
         "group": np.int32(inputs if depthwise else 1),
         **{name: values.astype(np.int32) for name, values in geometry},
@@ -180,11 +188,14 @@ def qlinear_conv(random, collector):
     for case in range(208):
         units = int(random.integers(2, 6))
         right_shift, fields = layer_quantisation(random, case, units)
-        fields |= convolution_fields(random, right_shift, units, depthwise=case % 4 == 3)
+        fields |= convolution_fields(
+            random, right_shift, units, depthwise=case % 4 == 3, batch=collector.bulk
+        )
         fields["bias"] = random.integers(-200, 200, units).astype(np.int32)
         bias = fields["bias"].reshape(1, -1, 1, 1)
         sums = convolution_sums(fields, fields["x_zero_point"], 0) + bias
         channel_scale = fields["weight_scale"].reshape(1, -1, 1, 1)
+        collector.count_ties(*ties_of({**fields, "weight_scale": channel_scale}, sums))
         expected = requantise({**fields, "weight_scale": channel_scale}, sums)
         operands = [*layer_operands(fields), fields["bias"]]
         attributes = convolution_attributes(fields)
@@ -197,7 +208,7 @@ def matmul_integer(random, collector):
     """Exact sums; zero points of both sides, those of b per tensor or per column."""
     for case in range(96):
         rows, depth, columns = random.integers(1, [17, 49, 17])
-        a = random.integers(-128, 128, (rows, depth)).astype(np.int8)
+        a = random.integers(-128, 128, (rows * collector.bulk, depth)).astype(np.int8)
         b = random.integers(-128, 128, (depth, columns)).astype(np.int8)
         a_zero_point = np.int8(random.integers(-128, 128))
         b_zero_point = random.integers(-128, 128, columns if case % 2 else 1).astype(np.int8)
@@ -213,7 +224,7 @@ def conv_integer(random, collector):
     """Exact sums; padding stands for the input's zero point."""
     for case in range(96):
         units = int(random.integers(2, 6))
-        fields = convolution_fields(random, 12, units, depthwise=case % 4 == 3)
+        fields = convolution_fields(random, 12, units, depthwise=case % 4 == 3, batch=collector.bulk)
         fields["x_zero_point"] = np.int8(random.integers(-128, 128))
         fields["weight_zero_point"] = np.int8(random.integers(-5, 6) if case % 3 == 0 else 0)
         zero_points = (fields["x_zero_point"], fields["weight_zero_point"])
@@ -226,7 +237,7 @@ def conv_integer(random, collector):
 
 def quantize_linear(random, collector):
     """float32 to int8: ties of both signs on power-of-two grids, neighbours of ties, far values."""
-    for case in range(48):
+    for case in range(48 * collector.bulk):
         power = case % 2 == 0
         grid = 2.0 ** -(case // 2 % 12)
         scale = np.float32(grid if power else vectors.random_scale(random, -12, 3))
@@ -245,7 +256,43 @@ def quantize_linear(random, collector):
         collector.add(x=x, y_scale=scale, y_zero_point=zero_point, y=y)
 
 
+def qlinear_add(random, collector):
+    """com.microsoft.QLinearAdd: float32 reals, added, divided, ties to even.
+
+    The zero point joins before the rounding, so that ties go to the even code, not to the even number
+    of steps from the zero point. Even cases have scales of powers of two, whose sums are exact, ties
+    included, and an even zero point, where both are one; of the other sums those near a tie are left
+    out, because there float32 decides.
+    """
+    for case in range(96):
+        exact = case % 2 == 0
+        exponents = random.integers(-6, 1, 3)
+        exponents[2] = max(exponents[:2]) + random.integers(-1, 3)
+        mantissas = np.ones(3) if exact else random.uniform(0.5, 1, 3)
+        scales = np.ldexp(mantissas, exponents).astype(np.float32)
+        zero_points = random.integers(-128, 128, 3).astype(np.int8)
+        if exact:
+            zero_points[2] &= -2
+        a, b = random.integers(-128, 128, (2, 256 * collector.bulk)).astype(np.int8)
+        wide = scales.astype(np.float64)
+        reals = [(codes - float(z)) * s for codes, z, s in zip((a, b), zero_points, wide, strict=False)]
+        quotient = sum(reals) / wide[2]
+        kept = np.full(a.shape, True) if exact else vectors.clear_of_ties(quotient)
+        a, b, quotient = a[kept], b[kept], quotient[kept]
+        collector.count_ties(quotient - np.floor(quotient) == 0.5, quotient)
+        operands = [a, scales[0], zero_points[0], b, scales[1], zero_points[1], scales[2], zero_points[2]]
+        arrays = [np.asarray(operand) for operand in operands]
+        y = run_operator("QLinearAdd", arrays, 8, TensorProto.INT8, domain="com.microsoft")
+        expected = replicas.saturate(np.rint(quotient + zero_points[2]).astype(np.int64), 8)
+        collector.prove(y, expected, f"QLinearAdd case {case}")
+        fields = {"a": a, "b": b, "y": y}
+        for name, scale, zero_point in zip("aby", scales, zero_points, strict=True):
+            fields |= {f"{name}_scale": scale, f"{name}_zero_point": zero_point}
+        collector.add(**fields)
+
+
 OPERATORS = {
+    "qlinear_add": ("half_even", qlinear_add),
     "qlinear_matmul": ("half_even", qlinear_matmul),
     "qlinear_conv": ("half_even", qlinear_conv),
     "matmul_integer": ("exact", matmul_integer),

@@ -93,7 +93,10 @@ def finish_layer(collector, fields, sums, y):
     """Rescale the replica's sums by the runtime's rule for this width, prove, and keep the case."""
     bits = 8 * fields["x"].dtype.itemsize
     rescale = replicas.requantise_double if bits == 8 else replicas.requantise_double_m16
-    expected = rescale(sums + fields["bias"], fields["multiplier"], fields["shift"])
+    total = sums + fields["bias"]
+    if bits == 8:
+        collector.note_ties(total * fields["multiplier"].astype(np.int64), 31 - fields["shift"])
+    expected = rescale(total, fields["multiplier"], fields["shift"])
     expected = replicas.saturate(expected + fields["y_zero_point"], bits)
     collector.prove(y, expected, f"r = {-fields['shift'].max()}")
     collector.add(**fields, y=y)
@@ -104,8 +107,9 @@ def fully_connected(random, collector, bits):
         depth = case % 4 + 1 if case < 104 else int(random.integers(5, 64))
         rows, units = (int(size) for size in random.integers(4, 17, 2))
         shape = (units, depth)
-        fields = layer_operands(random, case, (rows, depth), shape, units, depth, bits)
-        operands, output = layer_tensors(fields, fields["weights"], 0, (rows, units))
+        image = (rows * collector.bulk, depth)
+        fields = layer_operands(random, case, image, shape, units, depth, bits)
+        operands, output = layer_tensors(fields, fields["weights"], 0, (len(fields["x"]), units))
         options = "FullyConnectedOptions"
         model = build_model("FULLY_CONNECTED", options, {}, operands, output, version=4)
         centred = fields["x"].astype(np.int64) - fields["x_zero_point"]
@@ -146,7 +150,7 @@ def convolution(random, collector, bits):
         inputs, units = (int(count) for count in random.integers(1, 6, 2))
         options |= {"dilationHFactor": int(dilation[0]), "dilationWFactor": int(dilation[1])}
         shape, depth = (units, *kernel, inputs), int(kernel.prod()) * inputs
-        fields = layer_operands(random, case, (1, *size, inputs), shape, units, depth, bits)
+        fields = layer_operands(random, case, (collector.bulk, *size, inputs), shape, units, depth, bits)
         centred = fields["x"].astype(np.int64) - fields["x_zero_point"]
         sums = replicas.convolve(centred, fields["weights"], pad, stride, dilation)
         operands, output = layer_tensors(fields, fields["weights"], 0, sums.shape)
@@ -163,7 +167,7 @@ def depthwise_convolution(random, collector, bits):
         options["depthMultiplier"] = group
         shape, units = (*kernel, inputs, group), inputs * group
         depth = int(kernel.prod())
-        fields = layer_operands(random, case, (1, *size, inputs), shape, units, depth, bits)
+        fields = layer_operands(random, case, (collector.bulk, *size, inputs), shape, units, depth, bits)
         centred = fields["x"].astype(np.int64) - fields["x_zero_point"]
         sums = replicas.convolve_depthwise(centred, fields["weights"], pad, stride, dilation)
         flat = fields["weights"].reshape(1, *kernel, units)
@@ -179,9 +183,9 @@ def geometry_fields(pad, stride, dilation):
     return {name: np.asarray(value, np.int32) for name, value in names.items()}
 
 
-def binary_operands(random, scales):
+def binary_operands(random, scales, bulk):
     """Two random int8 vectors with the corner pairs first, and their quantisation."""
-    a, b = random.integers(-128, 128, (2, 256)).astype(np.int8)
+    a, b = random.integers(-128, 128, (2, 256 * bulk)).astype(np.int8)
     a[:4], b[:4] = [-128, -128, 127, 127], [-128, 127, -128, 127]
     fields = {"a": a, "b": b}
     for name, scale in zip("aby", scales, strict=True):
@@ -199,20 +203,66 @@ def run_binary(fields, op_name, options_name):
     return run_model(model, fields["a"], fields["b"])
 
 
-def add_int8(random, collector):
+def sum_int8(random, collector, name):
     """Operand scales up to 2^6 apart; every other case has powers of two only, for ties."""
     for case in range(96):
         exponents = random.integers(-6, 1, 3)
         exponents[2] = max(exponents[:2]) + random.integers(-1, 3)
         mantissas = np.ones(3) if case % 2 == 0 else random.uniform(0.5, 1, 3)
-        fields = binary_operands(random, np.ldexp(mantissas, exponents))
-        y = run_binary(fields, "ADD", "AddOptions")
+        fields = binary_operands(random, np.ldexp(mantissas, exponents), collector.bulk)
+        y = run_binary(fields, name.upper(), f"{name.capitalize()}Options")
         scales = [fields[f"{name}_scale"] for name in "aby"]
         multiplier, shift = tflm_replicas.add_parameters(*scales)
         a, b = (fields[name].astype(np.int64) - fields[f"{name}_zero_point"] for name in "ab")
-        expected = tflm_replicas.add_int8(a, b, multiplier, shift, fields["y_zero_point"])
-        collector.prove(y, expected, "add int8")
+        scaled = tflm_replicas.scaled_operands(a, b, multiplier, shift)
+        total = scaled[0] + scaled[1] if name == "add" else scaled[0] - scaled[1]
+        collector.note_ties(total * int(multiplier[2]), 31 - int(shift[2]))
+        expected = replicas.requantise_double(total, multiplier[2], shift[2])
+        collector.prove(y, replicas.saturate(expected + fields["y_zero_point"], 8), f"{name} int8")
         collector.add(**fields, multiplier=multiplier, shift=shift, y=y)
+
+
+def batch_matmul(random, collector, bits):
+    """Two batches of matrices, neither constant; the right shift sweeps 0..12 (or 20)."""
+    sweep, limit = {8: 13, 16: 21}[bits], 1 << (bits - 1)
+    for case in range(104):
+        batch, rows, depth, columns = (int(size) for size in random.integers(1, [3, 9, 33, 9]))
+        depth, right_shift = case % 4 + 1 if case < 52 else depth, case % sweep
+        reach = int(np.clip(2.0 ** (right_shift + 3) / np.sqrt(depth), 1, limit - 1))
+        codes = f"int{bits}"
+        fields = {
+            "a": random.integers(-limit, limit, (batch, rows * collector.bulk, depth)).astype(codes),
+            "b": random.integers(-reach, reach + 1, (batch, depth, columns)).astype(codes),
+        }
+        mantissa = 0.5 if case % 2 == 0 else random.uniform(0.5, 1)
+        scales = (2.0**-6, 2.0**-7, 2.0**-13 / (mantissa * 2.0**-right_shift))
+        zero_points = random.integers(-128, 128, 3) if bits == 8 else (0, 0, 0)
+        for name, scale, zero_point in zip("aby", scales, zero_points, strict=True):
+            fields[f"{name}_scale"] = np.float32(scale)
+            fields[f"{name}_zero_point"] = np.int32(zero_point)
+        shape = (batch, fields["a"].shape[1], columns)
+        a, b, output = (
+            Tensor(
+                fields["a"].dtype,
+                shape if name == "y" else fields[name].shape,
+                fields[f"{name}_scale"],
+                fields[f"{name}_zero_point"],
+            )
+            for name in "aby"
+        )
+        model = build_model("BATCH_MATMUL", "BatchMatMulOptions", {}, [a, b], output, version=2)
+        y = run_model(model, fields["a"], fields["b"])
+        real = float(a.scale) * float(b.scale) / float(output.scale)
+        multiplier, shift = replicas.quantize_multiplier(real)
+        a, b = (fields[name].astype(np.int64) - fields[f"{name}_zero_point"] for name in "ab")
+        sums = a @ b
+        if bits == 8:
+            collector.note_ties(sums * multiplier, 31 - shift)
+        rescale = replicas.requantise_double if bits == 8 else replicas.requantise_double_m16
+        expected = rescale(sums, multiplier, shift) + fields["y_zero_point"]
+        collector.prove(y, replicas.saturate(expected, bits), f"batch matmul r = {right_shift}")
+        parameters = {"multiplier": np.int32(multiplier), "shift": np.int32(shift)}
+        collector.add(**fields, **parameters, y=y)
 
 
 def mul_int8(random, collector):
@@ -221,31 +271,32 @@ def mul_int8(random, collector):
         right_shift = case // 2 % 12
         mantissa = 0.5 if case % 2 == 0 else random.uniform(0.5, 1)
         scales = (2.0**-6, 2.0**-7, 2.0**-13 / (mantissa * 2.0**-right_shift))
-        fields = binary_operands(random, scales)
+        fields = binary_operands(random, scales, collector.bulk)
         y = run_binary(fields, "MUL", "MulOptions")
         a_scale, b_scale, y_scale = (float(fields[f"{name}_scale"]) for name in "aby")
         multiplier, shift = replicas.quantize_multiplier(a_scale * b_scale / y_scale)
         a, b = (fields[name].astype(np.int64) - fields[f"{name}_zero_point"] for name in "ab")
+        collector.note_ties(a * b * multiplier, 31 - shift)
         expected = replicas.requantise_double(a * b, multiplier, shift) + fields["y_zero_point"]
         collector.prove(y, replicas.saturate(expected, 8), f"mul int8 r = {right_shift}")
         parameters = {"multiplier": np.int32(multiplier), "shift": np.int32(shift)}
         collector.add(**fields, **parameters, y=y)
 
 
-def pooling_case(random, case):
+def pooling_case(random, case, batch):
     kernel, stride, _, size, pad, options = window_geometry(random, case)
     size, kernel = size + 2, kernel + (case % 3 == 0)
     if options["padding"] == SAME:
         pad = same_padding(size, kernel, stride, np.ones(2, np.int64))
     options |= {"filterHeight": int(kernel[0]), "filterWidth": int(kernel[1])}
-    x = random.integers(-128, 128, (1, *size, int(random.integers(1, 5)))).astype(np.int8)
+    x = random.integers(-128, 128, (batch, *size, int(random.integers(1, 5)))).astype(np.int8)
     return x, kernel, stride, pad, options
 
 
 def pooling(random, collector, op_name):
     """Padding pixels are outside the mean's count and outside the maximum."""
     for case in range(96):
-        x, kernel, stride, pad, options = pooling_case(random, case)
+        x, kernel, stride, pad, options = pooling_case(random, case, collector.bulk)
         ones = replicas.pad_image(np.ones(x.shape, np.int64), pad)
         padded = replicas.pad_image(x.astype(np.int64), pad)
         if op_name == "AVERAGE_POOL_2D":
@@ -270,7 +321,10 @@ OPERATORS = {
     "conv2d_int16x8": ("double_m16", lambda *args: convolution(*args, 16)),
     "depthwise_conv2d_int8": ("double", lambda *args: depthwise_convolution(*args, 8)),
     "depthwise_conv2d_int16x8": ("double_m16", lambda *args: depthwise_convolution(*args, 16)),
-    "add_int8": ("double", add_int8),
+    "add_int8": ("double", lambda *args: sum_int8(*args, "add")),
+    "sub_int8": ("double", lambda *args: sum_int8(*args, "sub")),
+    "batch_matmul_int8": ("double", lambda *args: batch_matmul(*args, 8)),
+    "batch_matmul_int16": ("double_m16", lambda *args: batch_matmul(*args, 16)),
     "mul_int8": ("double", mul_int8),
     "average_pool_int8": ("half_away", lambda *args: pooling(*args, "AVERAGE_POOL_2D")),
     "max_pool_int8": ("exact", lambda *args: pooling(*args, "MAX_POOL_2D")),

@@ -40,7 +40,7 @@ def weight_fields(random, gain, fields, width, units, bits):
     return {**weights, "bias": np.rint(bias).astype(f"int{bits * 4}"), "bias_scale": bias_scale}
 
 
-def lstm_fields(random, case, bits):
+def lstm_fields(random, case, bits, bulk):
     """One random network and input; every fourth has large gains, so that the cell saturates."""
     width, units = (int(size) for size in random.integers(1, [25, 21]))
     batch, steps = int(random.integers(1, 3)), int(random.integers(1, 25))
@@ -48,7 +48,7 @@ def lstm_fields(random, case, bits):
     gain = 6.0 if case % 4 == 3 else 2.0
     fields |= weight_fields(random, gain, fields, width, units, bits)
     limit = 1 << (bits - 1)
-    fields["x"] = random.integers(-limit, limit, (batch, steps, width)).astype(f"int{bits}")
+    fields["x"] = random.integers(-limit, limit, (batch * bulk, steps, width)).astype(f"int{bits}")
     return fields | lstm_parameters(fields)
 
 
@@ -85,7 +85,7 @@ def run_lstm(fields):
 def lstm_cases(random, collector, bits, count):
     table = gate_table()
     for case in range(count):
-        fields = lstm_fields(random, case, bits)
+        fields = lstm_fields(random, case, bits, collector.bulk)
         y = run_lstm(fields)
         collector.prove(y, lstm(fields, table), f"lstm case {case}")
         collector.add(**fields, y=y)

@@ -15,7 +15,7 @@ TENSOR_TYPES = {
     np.dtype(np.int64): schema.TensorType.INT64,
 }
 LARGEST_OLD_OPCODE = 127
-ARENA_BYTES = 1 << 20
+ARENA_BYTES = 1 << 20  # beyond the tensors that change
 
 
 @dataclasses.dataclass
@@ -95,7 +95,9 @@ def build_model(op_name, options_name, options, operands, output, version=1):
 
 def run_model(model, *inputs):
     """One invocation from a fresh state; returns the only output."""
-    interpreter = runtime.Interpreter.from_bytes(model, arena_size=ARENA_BYTES)
+    # Results and scratch memory are of the size of the inputs, or a few times that.
+    arena = ARENA_BYTES + 64 * sum(np.asarray(values).nbytes for values in inputs)
+    interpreter = runtime.Interpreter.from_bytes(model, arena_size=arena)
     for index, values in enumerate(inputs):
         interpreter.set_input(np.ascontiguousarray(values), index)
     interpreter.invoke()

@@ -14,7 +14,7 @@ def run_quantize(x, x_scale, x_zero_point, y_scale, y_zero_point):
 
 def quantize_int8(random, collector):
     """Ties of both signs, their float32 neighbours, uniform and far values."""
-    for case in range(48):
+    for case in range(48 * collector.bulk):
         scale = 2.0 ** -(case // 2 % 12) if case % 2 == 0 else random_scale(random, -12, 3)
         scale, zero_point = np.float32(scale), int(random.integers(-128, 128))
         ties = (np.arange(-260, 260, 2) + 0.5).astype(np.float32) * scale
@@ -31,7 +31,7 @@ def quantize_int8(random, collector):
 
 def requantize_int8(random, collector):
     """All 256 codes to another scale; right shifts -1..8, every other multiplier 1/2."""
-    for case in range(120):
+    for case in range(120 * collector.bulk):
         right_shift = case // 2 % 10 - 1
         mantissa = 0.5 if case % 2 == 0 else random.uniform(0.5, 1)
         x_scale, y_scale = np.float32(2.0**-5), np.float32(2.0 ** (right_shift - 5) / mantissa)
@@ -39,7 +39,9 @@ def requantize_int8(random, collector):
         x = np.arange(-128, 128).astype(np.int8)
         y = run_quantize(x, x_scale, x_zero_point, y_scale, y_zero_point)
         multiplier, shift = replicas.quantize_multiplier(float(x_scale) / float(y_scale))
-        expected = replicas.requantise_double(x.astype(np.int64) - x_zero_point, multiplier, shift)
+        centred = x.astype(np.int64) - x_zero_point
+        collector.note_ties(centred * multiplier, 31 - shift)
+        expected = replicas.requantise_double(centred, multiplier, shift)
         expected = replicas.saturate(expected + y_zero_point, 8)
         collector.prove(y, expected, f"requantize case {case}")
         collector.add(

@@ -67,14 +67,12 @@ def add_parameters(a_scale, b_scale, y_scale):
     )
 
 
-def add_int8(a, b, multiplier, shift, y_zero_point):
-    """Zero points of a and b are already removed."""
-    scaled = [
+def scaled_operands(a, b, multiplier, shift):
+    """Both operands of ADD or SUB int8 at their common scale; zero points are already removed."""
+    return [
         requantise_double(np.asarray(x, np.int64) << ADD_HEADROOM, multiplier[i], shift[i])
         for i, x in enumerate((a, b))
     ]
-    total = requantise_double(sum(scaled), multiplier[2], shift[2])
-    return saturate(total + y_zero_point, 8)
 
 
 def pool_counts(ones, kernel, stride):

@@ -1,11 +1,12 @@
-"""SOFTMAX int8 of tflite-micro: the gemmlowp fixed-point algorithm, and vectors of it.
+"""SOFTMAX of tflite-micro: gemmlowp's fixed-point algorithm for int8, two tables for int16.
 
-Differences to the row's maximum are Q5.26, exponentials Q0.31, their sum Q12.19; the reciprocal
-takes a leading-zero count and three Newton steps.
+int8: differences to the row's maximum are Q5.26, exponentials Q0.31, their sum Q12.19; the
+reciprocal takes a leading-zero count and three Newton steps. int16: exponentials are Q0.15, read
+with interpolation from 513 entries on [-10, 0], and the reciprocal from 513 entries of 1 / (1 + x).
 """
 
 import numpy as np
-from replicas import quantize_multiplier, saturate
+from replicas import quantize_multiplier, requantise_double, saturate
 from tflm_models import Tensor, build_model, run_model
 from vectors import random_scale
 
@@ -91,7 +92,7 @@ def softmax_int8(random, collector):
     """Rows of 1 to 64 codes, from nearly flat to one-hot; some rows are constant."""
     for case in range(96):
         rows, width = int(random.integers(2, 9)), int(random.integers(1, 65))
-        x = random.integers(-128, 128, (rows, width)).astype(np.int8)
+        x = random.integers(-128, 128, (rows * collector.bulk, width)).astype(np.int8)
         x[0] = random.integers(-128, 128)
         x_scale = np.float32(random_scale(random, -9, 0))
         tensors = [Tensor(np.int8, x.shape, x_scale, 0), Tensor(np.int8, x.shape, 2.0**-8, -128)]
@@ -105,4 +106,71 @@ def softmax_int8(random, collector):
         collector.add(x=x, x_scale=x_scale, **parameters, y=y)
 
 
-OPERATORS = {"softmax_int8": ("gemmlowp", softmax_int8)}
+def round_half_away(x):
+    """Whole numbers as std::round makes them."""
+    return np.trunc(x + np.copysign(np.asarray(0.5, x.dtype), x))
+
+
+def table(function, first, last, real):
+    """513 entries of Q0.15 as the runtime makes them, in its own float type `real`."""
+    first, last = real(first), real(last)
+    step = (last - first) / real(512)
+    x = first + np.arange(513, dtype=real) * step
+    scale = real(2**15)
+    value, middle = function(x), function(x[:-1] + step / real(2))
+    samples = round_half_away(value * scale)
+    between = round_half_away((value[1:] * scale + samples[:-1]) / real(2))
+    bias = round_half_away((between - round_half_away(middle * scale)) / real(2))
+    samples[:-1] -= bias
+    return saturate(samples.astype(np.int64), 16)
+
+
+def look_up(entries, x):
+    """Interpolation between entries at int16 positions, rounded to whole numbers."""
+    index, offset = 256 + (x >> 7), x & 127
+    base = entries[index]
+    return base + (((entries[index + 1] - base) * offset + 64) >> 7)
+
+
+def softmax_of_int16(x, multiplier, shift, exponents, reciprocals):
+    """Rows of int16 codes to int16 codes of scale 2^-15 and zero point 0."""
+    difference = x.astype(np.int64) - x.max(axis=1, keepdims=True)
+    scaled = requantise_double(difference, multiplier, shift)
+    exponential = look_up(exponents, saturate(scaled + 32767, 16))
+    total = exponential.sum(axis=1, keepdims=True)
+    headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
+    mantissa = ((total << (headroom - 1)) + (1 << 13)) >> 14
+    mantissa = look_up(reciprocals, saturate(mantissa - (1 << 15) - (1 << 16), 16))
+    right_shift = 31 - headroom
+    y = (exponential * mantissa + (1 << (right_shift - 1))) >> right_shift
+    return np.clip(y, 0, 2**15 - 1)
+
+
+def softmax_int16(random, collector):
+    """Rows of 1 to 64 codes, from nearly flat to one-hot, over coarse and fine scales."""
+    real = np.float32
+    exponents = table(np.exp, real(-10), real(0), real)
+    reciprocals = table(lambda x: real(1) / (real(1) + x), real(0), real(1), real)
+    collector.constants["exp_table"] = exponents.astype(np.int16)
+    collector.constants["reciprocal_table"] = reciprocals.astype(np.int16)
+    for case in range(96):
+        rows, width = int(random.integers(2, 9)), int(random.integers(1, 65))
+        spread = 1 << int(random.integers(1, 16))
+        x = random.integers(-spread, spread, (rows * collector.bulk, width)).astype(np.int16)
+        x[0] = random.integers(-(2**15), 2**15)
+        x_scale = np.float32(random_scale(random, -15, -4))
+        tensors = [Tensor(np.int16, x.shape, x_scale, 0), Tensor(np.int16, x.shape, 2.0**-15, 0)]
+        options = {"beta": 1.0}
+        model = build_model("SOFTMAX", "SoftmaxOptions", options, tensors[:1], tensors[1], 3)
+        y = run_model(model, x)
+        multiplier, shift = quantize_multiplier(float(x_scale) / (10.0 / 65535.0))
+        expected = softmax_of_int16(x, multiplier, shift, exponents, reciprocals)
+        collector.prove(y, expected, f"softmax case {case}")
+        parameters = {"multiplier": np.int32(multiplier), "shift": np.int32(shift)}
+        collector.add(x=x, x_scale=x_scale, **parameters, y=y)
+
+
+OPERATORS = {
+    "softmax_int8": ("gemmlowp", softmax_int8),
+    "softmax_int16": ("table", softmax_int16),
+}

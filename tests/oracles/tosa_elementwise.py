@@ -10,7 +10,7 @@ def table_int8(random, collector):
     """All 256 codes through a random and a sigmoid-shaped table."""
     codes = np.arange(-128, 128).astype(np.int8)
     sigmoid = np.rint(255 / (1 + np.exp(-codes / 16.0)) - 128)
-    tables = [random.integers(-128, 128, 256) for _ in range(7)] + [sigmoid]
+    tables = [random.integers(-128, 128, 256) for _ in range(8 * collector.bulk - 1)] + [sigmoid]
     for table in tables:
         graph, attribute = Graph(), Attribute()
         attribute.TableAttribute()
@@ -21,12 +21,14 @@ def table_int8(random, collector):
         collector.add(x=codes, table=table.astype(np.int8), y=y)
 
 
-def interpolated_tables(random):
-    """513-entry tables: sigmoid and tanh at Q3.12, tanh at Q2.13, and a random one."""
+def interpolated_tables(random, count):
+    """513-entry tables: sigmoid and tanh at Q3.12, tanh at Q2.13, and random ones."""
     grid = np.arange(-256, 257) * 128.0
     curves = [1 / (1 + np.exp(-grid / 4096)), np.tanh(grid / 4096), np.tanh(grid / 8192)]
     tables = [np.clip(np.rint(curve * 32768), -32768, 32767) for curve in curves]
-    return [table.astype(np.int64) for table in tables] + [random.integers(-16384, 16384, 513)]
+    return [table.astype(np.int64) for table in tables] + [
+        random.integers(-16384, 16384, 513) for _ in range(count)
+    ]
 
 
 def look_up_int16(x, table):
@@ -43,14 +45,14 @@ def table_int16(random, collector):
     """Every input is compared; stored are those of `arange(-32768, 32768, x_step)`."""
     x = np.arange(-32768, 32768)
     index = (x >> 7) + 256
-    for case, table in enumerate(interpolated_tables(random)):
+    for case, table in enumerate(interpolated_tables(random, 4 * collector.bulk - 3)):
         wide, y = look_up_int16(x, table)
         expected = (table[index] << 7) + (table[index + 1] - table[index]) * (x & 127)
         collector.prove(wide, expected, "table int16")
         rounded = replicas.saturate(replicas.requantise_single(expected, HALF, 31 - 37), 16)
         collector.prove(y, rounded, "table int16 rescaled")
         # The outputs of the random table do not compress, so only some are kept.
-        step = 7 if case == 3 else 1
+        step = 7 if case == 3 and collector.bulk == 1 else 1
         collector.add(table=table.astype(np.int16), x_step=np.int32(step), y=y[::step])
 
 
@@ -71,13 +73,15 @@ def mul_int32(random, collector):
     """int8 and int16 products are exact; 32-bit ones are shifted right, half up."""
     cases = [(8, 0), (16, 0)] + [(32, shift) for shift in range(32)]
     for bits, shift in cases:
-        a, b = mul_operands(random, bits, shift, 192)
+        # Only exact products have a peer in nnaq, so only they are made in bulk.
+        a, b = mul_operands(random, bits, shift, 192 * (1 if shift else collector.bulk))
         graph, attribute = Graph(), Attribute()
         attribute.MulAttribute()
         operands = [graph.input(a, bits), graph.input(b, bits), graph.constant(shift, 8)]
         graph.apply(Op.MUL, operands, a.shape, 32, attribute)
         (y,) = graph.run()
         expected = (a * b + ((1 << shift) >> 1)) >> shift
+        collector.note_ties(a * b, shift)
         collector.prove(y, expected, f"mul shift {shift}")
         collector.add(
             bits=np.int8(bits),
@@ -88,13 +92,13 @@ def mul_int32(random, collector):
         )
 
 
-def right_shift_input(random, bits, shift):
+def right_shift_input(random, bits, shift, bulk):
     """Uniform values of the useful range, exact ties of both signs, and the ends."""
     limit = 1 << (bits - 1)
     reach = min(limit, 64 << shift)
-    odd = random.integers(-32, 32, 24) * 2 + 1
+    odd = random.integers(-32, 32, 24 * bulk) * 2 + 1
     ties = np.clip(odd * ((1 << shift) >> 1), -limit, limit - 1)
-    return np.concatenate([ties, [-limit, limit - 1, -1, 0, 1], random.integers(-reach, reach, 67)])
+    return np.concatenate([ties, [-limit, limit - 1, -1, 0, 1], random.integers(-reach, reach, 67 * bulk)])
 
 
 def shift_right(x, bits, shift, rounding):
@@ -109,7 +113,8 @@ def arithmetic_right_shift(random, collector):
     """Every legal shift of every width, with and without rounding (shift 0 rounds nothing)."""
     for bits in (8, 16, 32):
         for shift in range(bits):
-            x = right_shift_input(random, bits, shift)
+            x = right_shift_input(random, bits, shift, collector.bulk)
+            collector.note_ties(x, shift)
             rounded = shift_right(x, bits, shift, True)
             floored = shift_right(x, bits, shift, False)
             collector.prove(rounded, (x + ((1 << shift) >> 1)) >> shift, "rounded shift")
@@ -144,12 +149,13 @@ def add_int16(random, collector):
         multiplier = random_multipliers(random, 3, power_of_two=case % 2 == 0)
         headroom = int(random.integers(0, 12))
         shift = np.array([31 - headroom, 31 - headroom, 31 + headroom]) + random.integers(0, 3, 3)
-        a, b = random.integers(-32768, 32768, (2, 192))
+        a, b = random.integers(-32768, 32768, (2, 192 * collector.bulk))
         a[:4], b[:4] = [-32768, 32767, -32768, 32767], [-32768, 32767, 32767, 1]
         results = []
         for rounding, formula in zip(ROUNDINGS, formulas, strict=True):
             results.append(add_rescaled(a, b, multiplier, shift, rounding))
             scaled = [formula(x, multiplier[i], 31 - shift[i]) for i, x in enumerate((a, b))]
+            collector.note_ties(sum(scaled) * multiplier[2], shift[2])
             total = formula(sum(scaled), multiplier[2], 31 - shift[2])
             collector.prove(results[-1], replicas.saturate(total, 16), f"add {formula.__name__}")
         collector.add(

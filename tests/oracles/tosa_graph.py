@@ -10,8 +10,8 @@ DType = tosa_serializer.DType
 SINGLE_ROUND, DOUBLE_ROUND = 1, 3
 ROUNDINGS, BOTH = (SINGLE_ROUND, DOUBLE_ROUND), "single,double"
 HALF = 1 << 30  # as a multiplier, 1/2 exactly
-TYPES = {8: DType.INT8, 16: DType.INT16, 32: DType.INT32}
-NUMPY_TYPES = {8: np.int8, 16: np.int16, 32: np.int32}
+TYPES = {1: DType.BOOL, 8: DType.INT8, 16: DType.INT16, 32: DType.INT32, 48: DType.INT48}
+NUMPY_TYPES = {1: np.bool_, 8: np.int8, 16: np.int16, 32: np.int32, 48: np.int64}
 
 
 def random_multipliers(random, count, power_of_two):
@@ -33,6 +33,7 @@ class Graph:
             tosa_version_draft=False,
         )
         self.inputs = []
+        self.constants = {}
         self.output_types = []
 
     def input(self, values, bits):
@@ -41,8 +42,12 @@ class Graph:
         return self.serializer.addPlaceholder(list(values.shape), TYPES[bits], None), bits
 
     def constant(self, values, bits):
+        """A constant tensor; equal ones are one."""
         values = np.atleast_1d(np.asarray(values, NUMPY_TYPES[bits]))
-        return self.serializer.addConst(list(values.shape), TYPES[bits], values), bits
+        key = bits, values.shape, values.tobytes()
+        if key not in self.constants:
+            self.constants[key] = self.serializer.addConst(list(values.shape), TYPES[bits], values)
+        return self.constants[key], bits
 
     def apply(self, op, operands, shape, bits, attribute, output=True):
         """Add one operator; its result is an output of the graph unless told otherwise."""

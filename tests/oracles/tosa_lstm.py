@@ -24,13 +24,13 @@ def curve_tables():
     }
 
 
-def lstm_fields(random, case):
+def lstm_fields(random, case, bulk):
     """One random network; n sweeps 9..15 and every fourth has weights that saturate the cell."""
     width, units, steps = (int(size) for size in random.integers(1, [17, 13, 9]))
     fraction_bits, gain = 9 + case % 7, 8.0 if case % 4 == 3 else 2.0
     h_scale = np.float32(2.0**-7 if case % 2 else random.uniform(0.004, 0.0078))
     fields = {
-        "x": random.integers(-128, 128, (2, steps, width)).astype(np.int8),
+        "x": random.integers(-128, 128, (2 * bulk, steps, width)).astype(np.int8),
         "bias": random.integers(-20000, 20001, (4, units)).astype(np.int32),
         "h_scale": h_scale,
         "x_zero_point": np.int32(random.integers(-20, 21)),
@@ -58,7 +58,7 @@ class Cell:
     def __init__(self, graph, fields, tables):
         self.graph, self.fields, self.tables = graph, fields, tables
         self.batch, self.units = fields["x"].shape[0], fields["bias"].shape[1]
-        self.shape = (self.batch, 1, self.units)
+        self.shape = (1, self.batch, self.units)
 
     def rescale(self, x, bits, multiplier, shift, zero_point=0, output=False):
         zero_points = (0, zero_point)
@@ -90,7 +90,7 @@ class Cell:
         """RESCALE(operand x weights, plus the bias on the input side) in Q3.12."""
         fields, graph, attribute = self.fields, self.graph, Attribute()
         attribute.MatMulAttribute()
-        weights = np.repeat(fields[f"{name}_weights"][gate].T[None], self.batch, axis=0)
+        weights = fields[f"{name}_weights"][gate].T[None]
         zero_point = fields["x_zero_point" if name == "input" else "h_zero_point"]
         operands = [operand, graph.constant(weights, 8)]
         operands += [graph.constant(zero_point, 8), graph.constant(0, 8)]
@@ -128,9 +128,9 @@ def run_lstm(fields, tables):
     h = graph.input(np.full(cell.shape, fields["h_zero_point"]), 8)
     state = graph.input(np.zeros(cell.shape), 16)
     for step in range(fields["x"].shape[1]):
-        h, state = cell.step(graph.input(fields["x"][:, step : step + 1], 8), h, state)
+        h, state = cell.step(graph.input(fields["x"][None, :, step], 8), h, state)
     outputs = graph.run()
-    return np.concatenate(outputs[1::2], axis=1), np.concatenate(outputs[0::2], axis=1)
+    return tuple(np.concatenate(outputs[first::2]).swapaxes(0, 1) for first in (1, 0))
 
 
 def interpolate(table, x):
@@ -172,7 +172,7 @@ def replica_gate(fields, gate, x, h):
 def lstm_int8(random, collector):
     tables = curve_tables()
     for case in range(84):
-        fields = lstm_fields(random, case)
+        fields = lstm_fields(random, case, collector.bulk)
         y, cell = run_lstm(fields, tables)
         expected_y, expected_cell = replica(fields, tables)
         collector.prove(cell, expected_cell, f"cell state, case {case}")

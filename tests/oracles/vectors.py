@@ -13,6 +13,7 @@ import numpy as np
 
 SHAPE_SUFFIX = "__shape"
 HEADER_KEYS = ("oracle", "op", "mode", "seed", "versions", "values_compared", "case_count")
+TIES = ("negative_ties", "positive_ties")  # only in files larger than the golden ones
 
 
 def random_scale(random, low, high, size=None):
@@ -24,17 +25,46 @@ def random_scale(random, low, high, size=None):
     return np.ldexp(random.uniform(1, 2, size), random.integers(low, high, size))
 
 
+def clear_of_ties(codes):
+    """Which reals lie at least 2^-14 from the middle between two whole numbers.
+
+    Nearer than that the last place of a runtime's float32 decides, and not its rounding.
+    """
+    return np.abs(codes - np.floor(codes) - 0.5) >= 2.0**-14
+
+
 class MismatchError(AssertionError):
     """The outside runtime and the replica of its formula disagree."""
 
 
 class Collector:
-    """The cases of one operator, and the number of values proved equal so far."""
+    """The cases of one operator, and the number of values proved equal so far.
 
-    def __init__(self):
+    `bulk` is how many times longer the free axis of every case (its rows, its batch) is than in a
+    golden file; operators without such an axis make as many more cases.
+    """
+
+    def __init__(self, bulk=1):
+        self.bulk = bulk
         self.cases = []
         self.constants = {}
         self.values_compared = 0
+        self.ties = None
+
+    def note_ties(self, product, shift):
+        """Count the integers `product` that lie exactly between two multiples of 2^shift, by sign.
+
+        An operator that calls this at all must meet ties of both signs; a shift of 0 makes none.
+        """
+        product, shift = np.asarray(product, np.int64), np.asarray(shift, np.int64)
+        half = np.int64(1) << np.maximum(shift - 1, 0)
+        tie = ((product & ((half << 1) - 1)) == half) & (shift > 0)
+        self.count_ties(tie, product)
+
+    def count_ties(self, tie, signed):
+        """The same, where the caller knows what a tie is."""
+        found = np.array([np.sum(tie & (signed < 0)), np.sum(tie & (signed > 0))])
+        self.ties = found if self.ties is None else self.ties + found
 
     def prove(self, oracle_values, replica_values, what):
         """Count the values as compared, or fail when one of them differs."""
@@ -90,11 +120,18 @@ def unpack_columns(columns):
     return [dict(zip(unpacked, row, strict=True)) for row in zip(*unpacked.values(), strict=True)]
 
 
+def read_header(path):
+    """What one file says of itself."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name].item() for name in (*HEADER_KEYS, *TIES) if name in stored.files}
+
+
 def load_vectors(path):
     """Read one file: (header, cases, constants); constants are arrays shared by all cases."""
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
-    header = {name: arrays.pop(name).item() for name in HEADER_KEYS}
+    header = read_header(path)
+    arrays = {name: array for name, array in arrays.items() if name not in header}
     constants = {
         name.removeprefix("constant_"): arrays.pop(name)
         for name in list(arrays)
@@ -112,11 +149,17 @@ def save_vectors(path, header, collector):
         "values_compared": collector.values_compared,
         "case_count": len(collector.cases),
     }
-    np.savez_compressed(path, **header, **constants, **columns)
+    if collector.ties is not None:
+        if not collector.ties.all():
+            raise ValueError(f"{header['op']}: {collector.ties} ties below and above 0, both are needed")
+        if collector.bulk > 1:
+            header |= dict(zip(TIES, collector.ties, strict=True))
+    save = np.savez_compressed if collector.bulk == 1 else np.savez
+    save(path, **header, **constants, **columns)
 
 
 def run_driver(oracle, versions, operators):
-    """Command line of every driver: `driver.py OP SEED OUT.npz`, or `driver.py --list`.
+    """Command line of every driver: `driver.py OP SEED OUT.npz [--bulk N]`, or `driver.py --list`.
 
     `operators` maps an op name to (mode, function(random_generator, collector)).
     """
@@ -127,9 +170,10 @@ def run_driver(oracle, versions, operators):
     parser.add_argument("op", choices=sorted(operators))
     parser.add_argument("seed", type=int)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--bulk", type=int, default=1, help="times as many values as a golden file")
     arguments = parser.parse_args()
     mode, make_cases = operators[arguments.op]
-    collector = Collector()
+    collector = Collector(arguments.bulk)
     make_cases(np.random.default_rng(arguments.seed), collector)
     header = {
         "oracle": oracle,
