@@ -6,15 +6,16 @@
 
 A result counts as saturated where its code lies at the end of its range and the real result lies
 more than half a step beyond it, that is where clamping changed the code. This holds for quantisers
-(an input outside of its range gets no gradient), for parameters and for every node. Two limits: inside an
-lstm only the results y, h and c are looked at, not its gates; and its gradient is that of the real
-LSTM started from the integer states, which drifts from the integers as frames pass.
+(an input outside of its range gets no gradient), for parameters and for every node. Where a meaning has
+no slope there is no gradient: flags, whole numbers (indices among them), steps. Two limits: inside a
+recurrent layer only the results are looked at, not the gates; and its gradient is that of the real
+layer started from the integer states, which drifts from the integers as frames pass.
 
 Ranges of activations stay as calibrated; scales of weights follow the weights, as in every
 crossing. Kernels run on the CPU; tensors elsewhere are copied. It was not run on a GPU.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,21 +28,23 @@ from nnaq.errors import DataError
 from nnaq.interpret import check_inputs, kernel
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Attr, lookup
-from nnaq.ir.types import TensorType
+from nnaq.ir.types import TensorType, bounds
 from nnaq.kernels.boundary import code_bounds, dequantize_array, quantize_array
 from nnaq.pipeline import Crossing
 from nnaq.quantize.calibrate import Ranges
 
 Tensors = dict[str, Tensor]
+WITHOUT_SLOPE = ("whole", "flag")  # what an operand demands to be: no gradient goes to it
 
 
 class Emulated(nn.Module):
     """A crossing as a trainable module.
 
     Parameters are constants of its real graph under their own names (`conv.weight`), float32: those
-    that `train` names, without it the weights and biases. The real graph is the simplified one:
-    where a front-end or a pass has folded a parameter into another, the folded constant is the
-    parameter. Raises DataError for a name that the graph does not have.
+    that `train` names, without it the weights and biases. A name that a module cannot have beside the
+    others (`w.1` beside `w`) has `_` for its dots; `names` says which constant a parameter is. The real
+    graph is the simplified one: where a front-end or a pass has folded a parameter into another, the
+    folded constant is the parameter. Raises DataError for a name that the graph does not have.
     """
 
     def __init__(self, crossing: Crossing, train: Iterable[str] | None = None) -> None:
@@ -51,15 +54,21 @@ class Emulated(nn.Module):
         unknown = [name for name in names if name not in crossing.real.constants]
         if unknown:
             raise DataError(f"graph {crossing.real.name!r} has no constant {unknown[0]!r} to train")
+        self.names: dict[str, str] = {}
         for name in names:
-            holder = _holder(self, name)
+            path = _free_path(self, name)
+            self.names[path] = name
             value = torch.tensor(crossing.real.constants[name])
-            holder.register_parameter(name.rpartition(".")[2], nn.Parameter(value))
+            _holder(self, path).register_parameter(path.rpartition(".")[2], nn.Parameter(value))
+
+    def trained(self) -> Tensors:
+        """The parameters by the names of their constants."""
+        return {self.names[path]: parameter for path, parameter in self.named_parameters()}
 
     @property
     def crossing(self) -> Crossing:
         """The crossing at the present parameters, by the pipeline; made again only when they changed."""
-        constants = {name: _array(p) for name, p in self.named_parameters()}
+        constants = {name: _array(p) for name, p in self.trained().items()}
         held = self._crossing.real.constants
         if any(not np.array_equal(array, held[name]) for name, array in constants.items()):
             self._crossing = crossed(self.start, constants)
@@ -72,13 +81,15 @@ class Emulated(nn.Module):
     def forward(
         self, inputs: Mapping[str, Tensor], states: Mapping[str, Tensor] | None = None
     ) -> tuple[Tensors, Tensors]:
-        """Outputs and next states by name, as reals. States start from their initial values.
+        """Outputs and next states by name, as reals; states of 32 bits in float64.
+
+        States start from their initial values.
 
         inputs: by port name, in the shapes of the graph. states: reals that an earlier call
         returned (detach them to cut the gradient between stretches of time).
         """
         crossing = self.crossing
-        return _Pass(crossing, dict(self.named_parameters()), inputs, states or {}).results()
+        return _Pass(crossing, self.trained(), inputs, states or {}).results()
 
 
 def weights_and_biases(real: Graph) -> list[str]:
@@ -99,6 +110,25 @@ def crossed(start: Crossing, constants: Mapping[str, np.ndarray]) -> Crossing:
     real = replace(start.real, constants={**start.real.constants, **constants})
     own = {name: (float(array.min()), float(array.max())) for name, array in constants.items() if array.size}
     return pipeline.cross(real, Ranges({**start.ranges.ranges, **own}), start.options)
+
+
+def _free_path(module: nn.Module, name: str) -> str:
+    """`name` where nothing of the module stands in its way, else `_` for its dots, then after it."""
+    path = name
+    while not _is_free(module, path):
+        path = path.replace(".", "_") if "." in path else f"{path}_"
+    return path
+
+
+def _is_free(module: nn.Module, path: str) -> bool:
+    """Whether a parameter may be registered at `path`."""
+    *parts, last = path.split(".")
+    for part in parts:
+        children = dict(module.named_children())
+        if part not in children:
+            return all([*parts, last]) and not hasattr(module, part)
+        module = children[part]
+    return bool(last) and not hasattr(module, last)
 
 
 def _holder(module: nn.Module, name: str) -> nn.Module:
@@ -139,15 +169,23 @@ class _Pass:
             self._run(node)
 
     def results(self) -> tuple[Tensors, Tensors]:
-        states = {state.name: self.reals[state.output] for state in self.graph.states}
+        states = {state.name: self._exact(state.output) for state in self.graph.states}
         return {port.name: self.reals[port.name] for port in self.graph.outputs}, states
 
     def _read_state(self, name: str, initial: str, given: Tensor | None) -> None:
         if given is None:
             self.codes[name], self.reals[name] = self.codes[initial], self._real(initial)
         else:  # exact: reals of codes are rounded to the codes they came from
-            self.codes[name] = quantize_array(_array(given), self.graph.types[name])
-            self.reals[name] = given
+            self.codes[name] = codes_of(_array(given), self.graph.types[name])
+            self.reals[name] = given.float()
+
+    def _exact(self, value: str) -> Tensor:
+        """The reals of a state: float64 where its codes may have more bits than float32."""
+        real, kind = self.reals[value], self.graph.types[value]
+        if kind.dtype != "i32":
+            return real
+        exact = torch.from_numpy(self.codes[value] * np.float64(kind.scale)).to(real.device)
+        return real.double() + (exact - real.double()).detach()
 
     def _run(self, node: Node) -> None:
         operands, attrs = self._meaning(node)
@@ -225,18 +263,41 @@ class _Node(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        op = lookup(ctx.op)
         with torch.enable_grad():
-            wanted = ctx.needs_input_grad[4:]
+            wanted = [
+                want and op.demands.get(position) not in WITHOUT_SLOPE
+                for position, want in enumerate(ctx.needs_input_grad[4:])
+            ]
             pairs = zip(ctx.saved_tensors, wanted, strict=True)
             operands = [None if o is None else o.detach().requires_grad_(want) for o, want in pairs]
-            meant = lookup(ctx.op).real(torch, ctx.attrs, *operands)
-        kept = tuple(
+            meant = op.real(torch, ctx.attrs, *operands)
+        kept = [
             torch.where(saturated(real.detach(), codes, kind), 0.0, gradient)
             for gradient, real, codes, kind in zip(gradients, meant, ctx.made, ctx.kinds, strict=True)
-        )
+        ]
         asked = [o for o in operands if o is not None and o.requires_grad]
-        found: Iterator[Tensor | None] = iter(torch.autograd.grad(meant, asked, kept, allow_unused=True))
+        found = iter(_slopes(meant, asked, kept))
         return (None,) * 4 + tuple(next(found) if want else None for want in wanted)
+
+
+def _slopes(
+    meant: Sequence[Tensor], operands: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """Gradients of operands; None for each that no result follows by a slope (flags, whole numbers)."""
+    sloped = [(real, gradient) for real, gradient in zip(meant, gradients, strict=True) if real.requires_grad]
+    if not sloped:
+        return [None] * len(operands)
+    results, upstream = zip(*sloped, strict=True)
+    return torch.autograd.grad(results, operands, upstream, allow_unused=True)
+
+
+def codes_of(reals: np.ndarray, kind: TensorType) -> np.ndarray:
+    """The codes of a state's reals; those of 32 bits come in float64, which holds them all."""
+    if kind.dtype != "i32":
+        return quantize_array(reals, kind)
+    low, high = bounds(kind.dtype)
+    return np.asarray(np.clip(np.rint(reals / np.float64(kind.scale)), low, high), np.int32)
 
 
 def reals_of(codes: np.ndarray, kind: TensorType) -> Tensor:

@@ -198,3 +198,33 @@ def test_a_constant_that_is_not_trained_stays():
     assert emulated.convert() != made.integer
     with pytest.raises(DataError, match=r"no constant 'fc\.wait' to train"):
         Emulated(made, ["fc.wait"])
+
+
+CROWD = """
+graph crowd {
+  input x: f32[6]
+  constant w: f32[1]
+  constant w.1: f32[1]
+  constant train: f32[1]
+  a: f32[6] = mul(x, w)
+  b: f32[6] = mul(a, w.1)
+  y: f32[6] = add(b, train)
+  output y
+}
+"""
+
+
+def test_names_that_a_module_cannot_have_are_changed_and_known():
+    values = {name: np.array([1.5], np.float32) for name in ("w", "w.1", "train")}
+    graph = parse_graph(CROWD, values)
+    ranges = calibrate(graph, [{"x": np.linspace(-1, 1, 6, dtype=np.float32)}])
+    made = pipeline.cross(graph, ranges, pipeline.Options(load_target("edge8")))
+    for names in (["w", "w.1", "train"], ["w.1", "train", "w"]):
+        emulated = Emulated(made, names)
+        assert set(emulated.names.values()) == emulated.trained().keys() == set(names)
+        emulated({"x": torch.linspace(-1, 1, 6)})[0]["y"].sum().backward()
+        assert all(parameter.grad is not None for parameter in emulated.parameters())
+        again = Emulated(made, names)
+        again.load_state_dict({name: value * 0.5 for name, value in emulated.state_dict().items()})
+        assert all(parameter.tolist() == [0.75] for parameter in again.trained().values())
+    assert dict(Emulated(made, ["w", "w.1"]).names) == {"w": "w", "w_1": "w.1"}
