@@ -1,6 +1,8 @@
 """Importers into one graph: `load` takes a file, `nnaq.frontends.torch.load` a torch module."""
 
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from nnaq.errors import FrontendError
 from nnaq.frontends.ports import Imported, ImportOptions, Problem
@@ -9,26 +11,26 @@ __all__ = ["ImportOptions", "Imported", "Problem", "check", "load"]
 
 
 def load(path: Path, options: ImportOptions | None = None) -> Imported:
-    """The real graph of a model file, and what the import decided by itself.
+    """The graph of a model file: real of an .onnx file, integer of a quantised .tflite file.
 
     Raises FrontendError: a file that cannot be read, or all operators that cannot be imported.
     """
-    from nnaq.frontends import onnx
-
-    _must_be_onnx(path)
-    return onnx.load(path, options)
+    imported: Imported = _reader(path).load(path, options)
+    return imported
 
 
 def check(path: Path, options: ImportOptions | None = None) -> tuple[Problem, ...]:
     """Every node of a model file that cannot be imported; empty if all can."""
-    from nnaq.frontends import onnx
-
-    _must_be_onnx(path)
-    return onnx.check(path, options)
+    problems: tuple[Problem, ...] = _reader(path).check(path, options)
+    return problems
 
 
-def _must_be_onnx(path: Path) -> None:
-    if path.suffix != ".onnx":
+def _reader(path: Path) -> ModuleType:
+    """The module that reads a file of this kind; each brings heavy libraries along."""
+    kinds = {".onnx": "onnx", ".tflite": "tflite"}
+    if path.suffix not in kinds:
         raise FrontendError(
-            f"{path} is no .onnx file; export the model to ONNX, or hand nnaq.lower the torch module itself"
+            f"{path} is neither .onnx nor .tflite; export the model to ONNX, or hand nnaq.lower the torch "
+            "module itself"
         )
+    return import_module(f"nnaq.frontends.{kinds[path.suffix]}")

@@ -15,9 +15,12 @@ import onnx
 import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import FrontendError
 from nnaq.frontends import ports
+from nnaq.frontends.onnx_bodies import inlined
+from nnaq.frontends.onnx_codes import agreed, spelled_out
+from nnaq.frontends.onnx_constants import kind_of_dtype
 from nnaq.frontends.onnx_handlers import HANDLERS
 from nnaq.frontends.onnx_importer import Walk, problem
-from nnaq.frontends.onnx_model import graphs, normalise, read
+from nnaq.frontends.onnx_model import graphs, normalise, opset_of, read
 from nnaq.frontends.onnx_simplify import simplify
 from nnaq.frontends.ports import Imported, ImportOptions, Names, Problem, Unsupported
 from nnaq.ir.build import Builder
@@ -28,10 +31,9 @@ from nnaq.ir.verify import verify
 
 _HINTS = {
     "If": "pin the input its condition depends on, or fix the shapes of the inputs",
-    "Loop": "export the model without Python loops over time",
-    "Scan": "export the model without Python loops over time",
-    "GRU": "only LSTM is read",
-    "RNN": "only LSTM is read",
+    "Loop": "only loops of a constant length are read; fix shapes, or export without loops over time",
+    "RNN": "a plain recurrence has no operator here; use an LSTM or a GRU",
+    "Scan": "only scans of a known length are read; fix the shapes of the inputs",
 }
 
 
@@ -56,6 +58,7 @@ def check(path: Path, options: ImportOptions | None = None) -> tuple[Problem, ..
 
 def _walk(model: onnx.ModelProto, name: str, options: ImportOptions) -> tuple[Walk, list[str]]:
     model, notes = normalise(model)
+    model = inlined(spelled_out(model), HANDLERS)
     inputs = {port.name: port for port in model.graph.input}
     ports.must_know("input to pin", options.pins, inputs)
     ports.must_know("input to give a shape", options.shapes, inputs)
@@ -69,9 +72,9 @@ def _walk(model: onnx.ModelProto, name: str, options: ImportOptions) -> tuple[Wa
     _rename(model, fate)
     simple = simplify(model, options.pins, shapes)
     names = Names()
-    walk = Walk(Builder(ports.clean(name)), simple.graph, names)
+    walk = Walk(Builder(ports.clean(name)), simple.graph, names, opset=opset_of(simple))
     for port in simple.graph.input:
-        _declare(walk, port, shapes[port.name], options)
+        notes += _declare(walk, port, shapes[port.name])
     walk.run(HANDLERS, _unknown)
     return walk, notes
 
@@ -95,18 +98,27 @@ def _rename(model: onnx.ModelProto, fate: Mapping[str, Dim]) -> None:
                     dim.dim_param = new
 
 
-def _declare(walk: Walk, port: onnx.ValueInfoProto, shape: Shape, options: ImportOptions) -> None:
-    if port.type.tensor_type.elem_type != onnx.TensorProto.FLOAT:
-        kind = onnx.TensorProto.DataType.Name(port.type.tensor_type.elem_type).lower()
-        hint = "pin it to a value" if not shape else "only float32 inputs are read"
-        walk.problems.append(Problem(port.name, "Input", f"it is {kind}, not float32", hint))
+def _declare(walk: Walk, port: onnx.ValueInfoProto, shape: Shape) -> list[str]:
+    """Make an input a port; a note where it holds whole numbers or truth values."""
+    dtype = port.type.tensor_type.elem_type
+    word = onnx.TensorProto.DataType.Name(dtype).lower()
     name = walk.names.fresh(port.name)
     walk.values[port.name] = walk.builder.value(name, TensorType("f32", shape))
+    readers = {node.op_type for node in walk.readers.get(port.name, ())}
+    if readers == {"DequantizeLinear"}:
+        return [f"input {port.name}: reals (the file says {word} codes)"]
+    kind = kind_of_dtype(dtype)
+    if kind == "other":
+        walk.problems.append(Problem(port.name, "Input", f"it is {word}, not a number", "pin it to a value"))
+    if kind in ("whole", "flag"):
+        says = "whole numbers" if kind == "whole" else "truth values 0 and 1"
+        return [f"input {port.name}: {says}, as float32 (the file says {word})"]
+    return []
 
 
 def _unknown(node: onnx.NodeProto) -> Problem:
     domain = f"of domain {node.domain!r} " if node.domain not in ("", "ai.onnx") else ""
-    close = get_close_matches(node.op_type, HANDLERS, n=1, cutoff=0.75)
+    close = get_close_matches(node.op_type, HANDLERS, n=1, cutoff=0.75) if not domain else []
     hint = _HINTS.get(node.op_type, f"the nearest is {close[0]}" if close else "")
     return problem(node, f"this operator {domain}is not supported", hint)
 
@@ -128,8 +140,10 @@ def _finish(walk: Walk, options: ImportOptions, notes: list[str]) -> Imported:
     for name, kind in outputs.items():
         if name not in states.values():
             builder.output(walk.values[name], *_axes(name, kind, options, notes))
-    notes += paired + _specialised(walk, outputs)
-    return Imported(verify(without_dead_code(builder.build())), tuple(notes))
+    notes += paired + _specialised(walk, outputs) + walk.notes
+    graph = verify(without_dead_code(builder.build()))
+    codes, told = agreed(graph, walk.codes)
+    return Imported(graph, (*notes, *told), codes)
 
 
 def _output(walk: Walk, name: str) -> str:

@@ -1,155 +1,91 @@
-"""ONNX operators with weights: convolution, matrix product, recurrence, normalisation, pooling.
+"""ONNX operators with weights: convolution and matrix products.
 
-Weights go into nnaq's layouts: a layer's weight is [N,K], the gates of an LSTM stand as i, f, g, o
-with one bias, and a constant added right behind a layer is its bias.
+Weights go into nnaq's layouts: a layer's weight is [N,K], and a constant added right behind a
+layer is its bias.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from nnaq.frontends.onnx_importer import Call
+from nnaq.frontends.onnx_constants import TRANSPOSED
+from nnaq.frontends.onnx_importer import Call, Handler
+from nnaq.frontends.onnx_windows import listed, window_padding
 from nnaq.frontends.ports import Unsupported, reshape_to
-from nnaq.ir.dims import Dim, Shape
+from nnaq.ir.dims import Dim, multiply
 from nnaq.ir.op import Attr
 
-# --- convolution and pooling
+# --- convolution
 
 
 def conv(call: Call) -> None:
     """Conv -> conv1d, conv2d."""
     weight = call.need(1, "weight")
-    spatial = weight.ndim - 2
-    if spatial not in (1, 2):
-        raise Unsupported(f"it convolves {spatial} axes; there are conv1d and conv2d")
-    stride, dilation = _list(call, "strides", spatial), _list(call, "dilations", spatial)
+    spatial = _spatial(weight)
+    stride, dilation = listed(call, "strides", spatial), listed(call, "dilations", spatial)
     padding = window_padding(call, weight.shape[2:], stride, dilation)
-    inputs = [call.operand(0), call.constant(1, "", weight)]
-    if call.has(2):
-        inputs.append(call.constant(2, "", call.need(2, "bias")))
-    else:
-        inputs += _following_bias(call, weight.shape[0], axis=1)
+    inputs = [call.operand(0), call.constant(1, "", weight), *_bias(call, weight.shape[0])]
     attrs: dict[str, Attr] = {"padding": padding, "groups": call.attrs.get("group", 1), "activation": "none"}
-    attrs |= (
-        {"stride": stride[0], "dilation": dilation[0]}
-        if spatial == 1
-        else {"stride": stride, "dilation": dilation}
-    )
-    call.result(f"conv{spatial}d", inputs, attrs)
+    call.result(f"conv{spatial}d", inputs, attrs | _per_axis(stride=stride, dilation=dilation))
 
 
-def _list(call: Call, key: str, count: int) -> tuple[int, ...]:
-    return tuple(call.attrs.get(key, [1] * count))
+def conv_transpose(call: Call) -> None:
+    """ConvTranspose -> conv_transpose1d, conv_transpose2d."""
+    weight = call.need(1, "weight")
+    spatial, groups = _spatial(weight), call.attrs.get("group", 1)
+    stride, dilation = listed(call, "strides", spatial), listed(call, "dilations", spatial)
+    extra = tuple(call.attrs.get("output_padding", (0,) * spatial))
+    padding, extra = _cropping(call, weight.shape[2:], stride, dilation, extra)
+    inputs = [call.operand(0), call.constant(1, "", weight), *_bias(call, weight.shape[1] * groups)]
+    attrs: dict[str, Attr] = {"padding": padding, "groups": groups, "activation": "none"}
+    sizes = _per_axis(stride=stride, dilation=dilation, output_padding=extra)
+    call.result(f"conv_transpose{spatial}d", inputs, attrs | sizes)
 
 
-def window_padding(
-    call: Call, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
-) -> tuple[int, ...]:
-    """Padding as (begin of every axis, then end of every axis), from `pads` or `auto_pad`."""
-    mode = call.word("auto_pad", "NOTSET")
-    if mode in ("NOTSET", "VALID"):
-        return (
-            tuple(call.attrs.get("pads", [0] * 2 * len(kernel)))
-            if mode == "NOTSET"
-            else (0,) * 2 * len(kernel)
-        )
-    begins, ends = [], []
-    for size, k, s, d in zip(call.shape(0)[2:], kernel, stride, dilation, strict=True):
-        total = _same_padding(size, (k - 1) * d + 1, s)
-        short = total // 2
-        begins.append(total - short if mode == "SAME_LOWER" else short)
-        ends.append(short if mode == "SAME_LOWER" else total - short)
-    return (*begins, *ends)
+def _spatial(weight: np.ndarray) -> int:
+    if weight.ndim - 2 not in (1, 2):
+        raise Unsupported(f"it convolves {weight.ndim - 2} axes", "convolutions of 1 and 2 axes are read")
+    return weight.ndim - 2
 
 
-def _same_padding(size: Dim, extent: int, stride: int) -> int:
-    """Padding under which ceil(size / stride) windows fit."""
-    if stride == 1:
-        return extent - 1
+def _per_axis(**sizes: tuple[int, ...]) -> dict[str, Attr]:
+    """Attributes of one number per spatial axis; of one axis the number itself."""
+    return {key: value[0] if len(value) == 1 else value for key, value in sizes.items()}
+
+
+def _bias(call: Call, channels: int) -> list[str]:
+    if call.has(2):
+        return [call.constant(2, "", call.need(2, "bias"))]
+    return _following_bias(call, channels, axis=1)
+
+
+def _cropping(
+    call: Call, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], extra: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What a transposed convolution cuts off, begins then ends, and what it adds at the ends."""
+    count, mode = len(kernel), call.word("auto_pad", "NOTSET")
+    wanted = call.attrs.get("output_shape")
+    if wanted is None and not mode.startswith("SAME"):
+        return window_padding(call, kernel, stride, dilation), extra
+    begins, ends, added = [], [], []
+    for axis, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True)):
+        size = call.shape(0)[2 + axis]
+        excess = _excess(size, None if wanted is None else wanted[-count:][axis], k, s, d, extra[axis])
+        short = max(excess, 0) // 2
+        begins.append(max(excess, 0) - short if mode == "SAME_LOWER" else short)
+        ends.append(max(excess, 0) - begins[-1])
+        added.append(extra[axis] + max(-excess, 0))
+    return (*begins, *ends), tuple(added)
+
+
+def _excess(size: Dim, wanted: int | None, kernel: int, stride: int, dilation: int, extra: int) -> int:
+    """Entries beyond the wanted size, by default stride times the operand's."""
+    reach = (kernel - 1) * dilation + 1 + extra
+    if wanted is None:
+        return reach - stride
     if not isinstance(size, int):
-        raise Unsupported(
-            f"auto_pad with stride {stride} over the open axis {size!r}", "give the axis a size"
-        )
-    return max((math.ceil(size / stride) - 1) * stride + extent - size, 0)
-
-
-def pool(op: str) -> "_Pool":
-    """MaxPool -> max_pool, AveragePool -> average_pool."""
-    return _Pool(op)
-
-
-class _Pool:
-    def __init__(self, op: str) -> None:
-        self.op = op
-
-    def __call__(self, call: Call) -> None:
-        kernel = tuple(call.attrs["kernel_shape"])
-        stride, dilation = _list(call, "strides", len(kernel)), _list(call, "dilations", len(kernel))
-        if len(call.node.output) > 1 or any(d != 1 for d in dilation):
-            raise Unsupported("it asks for indices or dilation, which pooling here does not have")
-        padding = window_padding(call, kernel, stride, dilation)
-        if call.attrs.get("ceil_mode") and not _divides(call.shape(0)[2:], kernel, stride, padding):
-            raise Unsupported("ceil_mode=1 adds a window that is not full")
-        attrs: dict[str, Attr] = {"kernel": kernel, "stride": stride, "padding": padding}
-        if call.attrs.get("count_include_pad"):
-            attrs["count_include_pad"] = True
-        call.result(self.op, [call.operand(0)], attrs)
-
-
-def _divides(sizes: Shape, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> bool:
-    sides = zip(sizes, kernel, stride, padding, padding[len(kernel) :], strict=False)
-    return all(isinstance(n, int) and (n + a + b - k) % s == 0 for n, k, s, a, b in sides)
-
-
-def global_average_pool(call: Call) -> None:
-    """GlobalAveragePool -> average_pool over every spatial axis."""
-    _average(call, call.shape(0), tuple(range(2, len(call.shape(0)))), keep=True)
-
-
-def reduce_mean(call: Call) -> None:
-    """ReduceMean -> nothing over axes of one entry, average_pool over all spatial axes."""
-    shape = call.shape(0)
-    given = call.integers(1, "axes")
-    if given is None and call.attrs.get("noop_with_empty_axes"):
-        return call.bind(call.operand(0))
-    axes = tuple(sorted(a % len(shape) for a in given)) if given else tuple(range(len(shape)))
-    _average(call, shape, axes, keep=bool(call.attrs.get("keepdims", 1)))
-
-
-def _average(call: Call, shape: Shape, axes: tuple[int, ...], keep: bool) -> None:
-    pooled = tuple(1 if a in axes else dim for a, dim in enumerate(shape))
-    target = pooled if keep else tuple(dim for a, dim in enumerate(shape) if a not in axes)
-    if all(shape[a] == 1 for a in axes):
-        return call.result("reshape", [call.operand(0)], reshape_to(shape, target))
-    kernel = tuple(dim for dim in shape[2:] if isinstance(dim, int))
-    if len(shape) not in (3, 4) or axes != tuple(range(2, len(shape))) or len(kernel) != len(axes):
-        raise Unsupported(
-            f"a mean over axes {list(axes)} of {list(shape)}", "it reads means over fixed spatial axes"
-        )
-    attrs: dict[str, Attr] = {
-        "kernel": kernel,
-        "stride": (1,) * len(kernel),
-        "padding": (0,) * 2 * len(kernel),
-    }
-    if keep:
-        return call.result("average_pool", [call.operand(0)], attrs)
-    mean = call.step("average_pool", [call.operand(0)], attrs)
-    return call.result("reshape", [mean], reshape_to(pooled, target))
-
-
-def batch_normalization(call: Call) -> None:
-    """BatchNormalization with constants -> mul, add; behind a Conv the optimiser has folded it already."""
-    scale, bias, mean, variance = (
-        call.need(i, name).astype(np.float64)
-        for i, name in enumerate(("scale", "bias", "mean", "variance"), 1)
-    )
-    if call.attrs.get("training_mode"):
-        raise Unsupported("training_mode=1", "export the model in evaluation mode")
-    factor = scale / np.sqrt(variance + call.attrs.get("epsilon", 1e-5))
-    shape = (-1, *[1] * (len(call.shape(0)) - 2))
-    scaled = call.step("mul", [call.operand(0), call.constant(1, "factor", factor.reshape(shape))])
-    call.result("add", [scaled, call.constant(2, "offset", (bias - mean * factor).reshape(shape))])
+        raise Unsupported(f"output_shape over the open axis {size!r}", "give the axis a size")
+    return (size - 1) * stride + reach - wanted
 
 
 # --- matrix products
@@ -188,7 +124,7 @@ def matmul(call: Call) -> None:
     """MatMul -> fully_connected with a constant side, matmul of two activations otherwise."""
     left, right = call.array(0), call.array(1)
     if right is not None and right.ndim == 2:
-        inputs = [call.operand(0), call.constant(1, "transposed", right.T)]
+        inputs = [call.operand(0), call.constant(1, TRANSPOSED, right.T)]
         call.result(
             "fully_connected", inputs + _following_bias(call, right.shape[1], axis=-1), {"activation": "none"}
         )
@@ -199,7 +135,25 @@ def matmul(call: Call) -> None:
         product = call.step("fully_connected", [turned, call.constant(0, "", left)], {"activation": "none"})
         call.result("transpose", [product], swap)
     else:
-        call.result("matmul", [call.operand(0), call.operand(1)], {})
+        _of_activations(call)
+
+
+def _of_activations(call: Call) -> None:
+    """MatMul of two values; a vector is a row on the left, a column on the right."""
+    shapes = [call.shape(0), call.shape(1)]
+    values = [call.operand(0), call.operand(1)]
+    if min(map(len, shapes)) > 1:
+        return call.result("matmul", values, {})
+    for place, (shape, target) in enumerate(zip(shapes, ((1, *shapes[0]), (*shapes[1], 1)), strict=True)):
+        if len(shape) == 1:
+            values[place] = call.step("reshape", [values[place]], reshape_to(shape, target))
+    product = call.step("matmul", values, {})
+    left = list(call.type_shape(product))
+    if len(shapes[0]) == 1:
+        del left[-2]
+    if len(shapes[1]) == 1:
+        del left[-1]
+    return call.result("reshape", [product], reshape_to(call.type_shape(product), tuple(left)))
 
 
 def gemm(call: Call) -> None:
@@ -211,8 +165,9 @@ def gemm(call: Call) -> None:
     right = call.array(1)
     if right is None:
         return _gemm_of_activations(call, x, alpha, beta)
-    weight = (right if call.attrs.get("transB") else right.T) * np.float32(alpha)
-    inputs = [x, call.constant(1, f"gemm{alpha}{call.attrs.get('transB')}", weight)]
+    form = "" if call.attrs.get("transB") else TRANSPOSED
+    weight = (right.T if form else right) * np.float32(alpha)
+    inputs = [x, call.constant(1, form if alpha == 1 else f"{alpha} {form}", weight)]
     if not call.has(2):
         inputs += _following_bias(call, weight.shape[0], axis=-1)
         return call.result("fully_connected", inputs, {"activation": "none"})
@@ -229,11 +184,10 @@ def _gemm_of_activations(call: Call, x: str, alpha: float, beta: float) -> None:
     y = call.operand(1)
     if call.attrs.get("transB"):
         y = call.step("transpose", [y], {"perm": (1, 0)}, call.node.input[1])
-    if alpha != 1:
-        x = call.step("mul", [x, call.weight(f"{call.source}.alpha", np.array(alpha))])
+    gain: dict[str, Attr] = {} if alpha == 1 else {"gain": float(alpha)}
     if not call.has(2):
-        return call.result("matmul", [x, y], {})
-    return _plus(call, call.step("matmul", [x, y], {}), beta)
+        return call.result("matmul", [x, y], gain)
+    return _plus(call, call.step("matmul", [x, y], gain), beta)
 
 
 def _plus(call: Call, product: str, beta: float) -> None:
@@ -243,79 +197,94 @@ def _plus(call: Call, product: str, beta: float) -> None:
     call.result("add", [product, other])
 
 
-# --- recurrence
+# --- sums of products
 
 
-def lstm(call: Call) -> None:
-    """LSTM, forward, time first -> lstm with reshapes around it.
-
-    ONNX: X[T,B,I], W[1,4H,I], R[1,4H,H], B[1,8H] with gates i, o, f, c -> Y[T,1,B,H], Y_h[1,B,H], Y_c[1,B,H].
-    """
-    _refuse_lstm_variants(call)
-    w, r = gates(_of_one_direction(call, 1, "weight W", 3)), gates(_of_one_direction(call, 2, "weight R", 3))
-    if len(call.shape(0)) != 3:
-        raise Unsupported(f"its operand has the shape {list(call.shape(0))}, not [T,B,I]")
-    time, batch, _ = call.shape(0)
-    hidden = r.shape[1]
-    inputs = [call.operand(0), _lstm_state(call, 5, batch, hidden), _lstm_state(call, 6, batch, hidden)]
-    inputs += [call.constant(1, "gates", w), call.constant(2, "gates", r)]
-    if call.has(3):
-        both = _of_one_direction(call, 3, "bias B", 2).astype(np.float64)
-        inputs.append(call.constant(3, "gates", gates(both[: 4 * hidden] + both[4 * hidden :])))
-    builder, stem = call.walk.builder, next(filter(None, call.node.output))
-    names = [call.walk.names.fresh(f"{stem}.{part}") for part in ("y", "h", "c")]
-    made = builder.node("lstm", inputs, {}, names, source=call.source)
-    shapes: list[Shape] = [(time, 1, batch, hidden), (1, batch, hidden), (1, batch, hidden)]
-    for output, value, shape in zip(call.node.output, made, shapes, strict=False):
-        if output:
-            call.result("reshape", [value], reshape_to(call.type_shape(value), shape), output)
-
-
-def _of_one_direction(call: Call, position: int, what: str, rank: int) -> np.ndarray:
-    """A constant without its first axis, the direction; its rows must be those of whole gates."""
-    array = call.need(position, what)
-    if array.ndim != rank or array.shape[0] != 1 or array.shape[1] % 4:
-        raise Unsupported(f"its {what} has the shape {list(array.shape)}, which is not that of one direction")
-    return np.asarray(array[0])
-
-
-def gates(array: np.ndarray) -> np.ndarray:
-    """Rows of the gates i, o, f, c of ONNX in the order i, f, g, o.
-
-    >>> gates(np.array([1, 2, 3, 4])).tolist()
-    [1, 3, 4, 2]
-    """
-    i, o, f, c = np.split(array, 4)
-    return np.concatenate([i, f, c, o])
-
-
-def _lstm_state(call: Call, position: int, batch: Dim, hidden: int) -> str:
-    """h0 or c0 as [B,H]: the operand without its first axis, or zeros."""
-    which = "h0" if position == 5 else "c0"
-    if call.has(position):
-        array = call.array(position)
-        if array is not None:
-            return call.constant(position, "state", array[0])
-        shape = call.shape(position)
-        stem = f"{call.node.input[position]}.{which}"
-        return call.step("reshape", [call.operand(position)], reshape_to(shape, shape[1:]), stem)
-    if not isinstance(batch, int):
-        raise Unsupported(f"it starts from zeros for an open batch {batch!r}", "give the batch axis a size")
-    return call.weight(f"{call.source}.{which}", np.zeros((batch, hidden)))
-
-
-def _refuse_lstm_variants(call: Call) -> None:
-    """One direction, time first, usual gates: the rest is not there."""
-    usual = [b"Sigmoid", b"Tanh", b"Tanh"]
-    found = [
-        (call.word("direction", "forward") != "forward", f"direction {call.word('direction', 'forward')!r}"),
-        (bool(call.attrs.get("layout")), "layout=1 (batch first)"),
-        (bool(call.attrs.get("clip")), "clipped cells"),
-        (bool(call.attrs.get("input_forget")), "coupled input and forget gates"),
-        (list(call.attrs.get("activations", usual)) != usual, "activations other than Sigmoid, Tanh, Tanh"),
-        (call.has(4), "sequence lengths"),
-        (call.has(7), "peepholes"),
+def einsum(call: Call) -> None:
+    """Einsum of one value (sums, turns) or of two (a matrix product between turns)."""
+    left, arrow, right = call.word("equation", "").replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(call.node.input) or len(terms) > 2:
+        raise Unsupported(f"{len(terms)} terms", "it reads one or two")
+    ranks = [len(call.shape(i)) for i in range(len(terms))]
+    letters, right = _spelled(ranks, terms, right if arrow else _once(left))
+    if any(len(set(term)) != len(term) for term in (*letters, right)):
+        raise Unsupported("a letter twice in one term (a diagonal)")
+    values = [
+        _without(call, call.operand(i), term, _kept(letters, right, i)) for i, term in enumerate(letters)
     ]
-    bad = [text for is_bad, text in found if is_bad]
-    if bad:
-        raise Unsupported(f"{', '.join(bad)}", "it reads forward LSTMs over [T,B,I] without these")
+    if len(values) == 1:
+        return _turned(call, *values[0], right)
+    return _product(call, values[0], values[1], right)
+
+
+def _once(left: str) -> str:
+    """The right side that an equation without one has: dots, then the letters that stand once, sorted."""
+    once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
+    return ("..." if "..." in left else "") + "".join(once)
+
+
+def _spelled(ranks: list[int], terms: list[str], right: str) -> tuple[list[str], str]:
+    """The terms and the result with letters for their dots."""
+    spare = [chr(code) for code in range(ord("A"), ord("Z") + 1) if chr(code) not in "".join(terms)]
+    counts = (rank - len(term) + 3 for rank, term in zip(ranks, terms, strict=True) if "." in term)
+    dots = max(counts, default=0)
+    names = "".join(spare[:dots])
+    found = []
+    for rank, term in zip(ranks, terms, strict=True):
+        own = rank - len(term) + 3
+        found.append(term.replace("...", names[dots - own :] if own else ""))
+    return found, right.replace("...", names)
+
+
+def _kept(letters: list[str], right: str, place: int) -> set[str]:
+    return set(right).union(*(term for i, term in enumerate(letters) if i != place))
+
+
+def _without(call: Call, value: str, term: str, kept: set[str]) -> tuple[str, str]:
+    """A value summed over the letters that nobody else has."""
+    axes = tuple(axis for axis, letter in enumerate(term) if letter not in kept)
+    if not axes:
+        return value, term
+    total = call.step("reduce_sum", [value], {"axes": axes, "keepdims": False})
+    return total, "".join(letter for letter in term if letter in kept)
+
+
+def _turned(call: Call, value: str, term: str, right: str) -> None:
+    """The result is `value` with its axes in the order of `right`."""
+    call.result("transpose", [value], {"perm": tuple(term.index(letter) for letter in right)})
+
+
+def _product(call: Call, a: tuple[str, str], b: tuple[str, str], right: str) -> None:
+    """Batch letters stand in all three, summed letters only in the operands."""
+    batch = [c for c in right if c in a[1] and c in b[1]]
+    summed = [c for c in a[1] if c in b[1] and c not in right]
+    rows = [c for c in right if c in a[1] and c not in b[1]]
+    columns = [c for c in right if c in b[1] and c not in a[1]]
+    sizes = {c: dim for value, term in (a, b) for c, dim in zip(term, call.type_shape(value), strict=True)}
+    left = _grouped(call, a, [batch, rows, summed], sizes)
+    other = _grouped(call, b, [batch, summed, columns], sizes)
+    product = call.step("matmul", [left, other], {})
+    order = [*batch, *rows, *columns]
+    target = tuple(sizes[c] for c in order)
+    opened = call.step("reshape", [product], reshape_to(call.type_shape(product), target))
+    _turned(call, opened, "".join(order), right)
+
+
+def _grouped(call: Call, held: tuple[str, str], groups: list[list[str]], sizes: dict[str, Dim]) -> str:
+    """A value with batch letters first, then one axis for each of the last two groups."""
+    value, term = held
+    order = [c for group in groups for c in group]
+    turned = call.step("transpose", [value], {"perm": tuple(term.index(c) for c in order)})
+    batch, *pair = groups
+    target = (*(sizes[c] for c in batch), *(multiply(*(sizes[c] for c in group)) for group in pair))
+    return call.step("reshape", [turned], reshape_to(call.type_shape(turned), target))
+
+
+HANDLERS: dict[str, Handler] = {
+    "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "Einsum": einsum,
+    "Gemm": gemm,
+    "MatMul": matmul,
+}

@@ -20,10 +20,13 @@ from onnx import numpy_helper, shape_inference
 from onnxscript.optimizer import optimize_ir
 
 from nnaq.errors import FrontendError
+from nnaq.frontends.onnx_bodies import unrolled
 from nnaq.ir.dims import Shape
 
 # The optimiser leaves these alone to keep files small; here every constant is wanted.
 _FOLDED = frozenset({"ConstantOfShape", "Expand", "Tile", "Transpose"})
+# Their scales are facts about values, which folding would forget (onnx_codes).
+_KEPT = frozenset({"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"})
 LARGEST = 2**24  # elements of a folded constant: a model of a few bytes must not fill the memory
 _ROUNDS = 8
 
@@ -43,13 +46,14 @@ def simplify(
     pin_inputs(simple, pins)
     if all(is_static(port) for port in simple.graph.input):
         _forget_shapes(simple)
-    count = math.inf
+    count: float = sum(1 for _ in walk(simple.graph))
     for _ in range(_ROUNDS):
         simple = _round(simple)
         now = sum(1 for _ in walk(simple.graph))
-        if now >= count:
+        loopless = unrolled(simple)
+        if loopless is None and now >= count:
             break
-        count = now
+        simple, count = loopless or simple, now if loopless is None else math.inf
     return simple
 
 
@@ -66,6 +70,8 @@ def _round(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _should_fold(node: onnx_ir.Node) -> bool | None:
+    if node.op_type in _KEPT:
+        return False
     if node.op_type not in _FOLDED:
         return None
     return _size(node) <= LARGEST

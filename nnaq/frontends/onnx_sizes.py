@@ -13,7 +13,7 @@ from onnx import numpy_helper
 from nnaq.frontends.onnx_importer import Call, Handler
 from nnaq.frontends.onnx_simplify import LARGEST
 from nnaq.frontends.ports import Unsupported
-from nnaq.ir.dims import Dim, product, quotient
+from nnaq.ir.dims import Dim, add, floor_divide, multiply, quotient, subtract
 
 Sizes = tuple[Dim, ...]
 OPEN = "give the axis a size with the input shapes"
@@ -33,7 +33,7 @@ def or_reals(on_sizes: Callable[[Call], Sizes], on_reals: Handler) -> Handler:
 
 def _data(call: Call) -> Sequence[str]:
     """The operands that hold data, not positions or a target."""
-    several = call.node.op_type in ("Concat", "Mul", "Div")
+    several = call.node.op_type in ("Concat", "Mul", "Div", "Add", "Sub", "Equal", "Where")
     return list(call.node.input) if several else [call.node.input[0]]
 
 
@@ -72,15 +72,21 @@ def cut(call: Call) -> Sizes:
 
 
 def product_of(call: Call) -> Sizes:
-    return tuple(total(pair) for pair in _pairs(call))
+    return tuple(multiply(*pair) for pair in _pairs(call))
 
 
 def quotient_of(call: Call) -> Sizes:
-    found = [quotient([a], [b]) for a, b in _pairs(call)]
-    sizes = tuple(dim for dim in found if dim is not None)
-    if len(sizes) != len(found):
-        raise Unsupported("it divides an open size", OPEN)
-    return sizes
+    """Div of sizes, rounded down."""
+    return tuple(_divided(a, b) for a, b in _pairs(call))
+
+
+def _divided(a: Dim, b: Dim) -> Dim:
+    if isinstance(b, int) and b > 0:
+        return floor_divide(a, b)
+    found = quotient([a], [b])
+    if found is None:
+        raise Unsupported(f"it divides {a!r} by {b!r}", OPEN)
+    return found
 
 
 def _pairs(call: Call) -> list[tuple[Dim, Dim]]:
@@ -89,39 +95,51 @@ def _pairs(call: Call) -> list[tuple[Dim, Dim]]:
     return list(zip(left * (count // len(left)), right * (count // len(right)), strict=True))
 
 
-def constant_of_shape(call: Call) -> None:
-    """ConstantOfShape, where its sizes turned out to be whole."""
+def sum_of(call: Call) -> Sizes:
+    """Add, Sub of sizes."""
+    join = subtract if call.node.op_type == "Sub" else add
+    return tuple(join(a, b) for a, b in _pairs(call))
+
+
+def equal(call: Call) -> None:
+    """Equal of sizes: an open size is equal to itself and to no number below 1."""
+    flags = []
+    for a, b in _pairs(call):
+        if a != b and not (isinstance(a, int) and isinstance(b, int)):
+            low = min(dim for dim in (a, b, 1) if isinstance(dim, int))
+            if low > 0 or (isinstance(a, str) and isinstance(b, str)):
+                raise Unsupported(f"whether {a!r} equals {b!r} is not known before a run", OPEN)
+        flags.append(a == b)
+    call.walk.arrays[call.node.output[0]] = np.array(flags)
+
+
+def choice(call: Call) -> Sizes:
+    """Where between rows of sizes, by a constant condition."""
+    flags = [bool(flag) for flag in np.ravel(call.need(0, "condition"))]
+    left, right = row(call, 1), row(call, 2)
+    count = max(len(flags), len(left), len(right))
+    rows = (flags * (count // len(flags)), left * (count // len(left)), right * (count // len(right)))
+    return tuple(a if flag else b for flag, a, b in zip(*rows, strict=True))
+
+
+def size(call: Call) -> None:
+    """Size: the product of the shape."""
+    call.walk.dims[call.node.output[0]] = (multiply(*call.shape(0)),)
+
+
+def fill_of(call: Call) -> np.ndarray:
+    """The one value of a ConstantOfShape."""
     held = call.attrs.get("value")
-    fill = np.zeros(1, np.float32) if held is None else numpy_helper.to_array(held)
-    call.walk.arrays[call.node.output[0]] = np.full(_whole(call, row(call)), fill[0], fill.dtype)
+    array: np.ndarray = np.zeros(1, np.float32) if held is None else numpy_helper.to_array(held)
+    return array.reshape(-1)
 
 
-def expand(call: Call) -> None:
-    """Expand of a constant, where its sizes turned out to be whole."""
-    array = call.need(0, "operand")
-    shape = np.broadcast_shapes(array.shape, _whole(call, row(call, 1)))
-    call.walk.arrays[call.node.output[0]] = np.broadcast_to(array, shape)
+def whole(sizes: Sequence[Dim]) -> tuple[int, ...]:
+    """Sizes that are all whole numbers."""
+    return tuple(dim for dim in sizes if isinstance(dim, int))
 
 
-def _whole(call: Call, sizes: Sizes) -> tuple[int, ...]:
-    whole = tuple(dim for dim in sizes if isinstance(dim, int))
-    if len(whole) != len(sizes):
-        raise Unsupported(f"it makes a constant of the open shape {list(sizes)}", OPEN)
-    if math.prod(whole) > LARGEST:
-        raise Unsupported(f"it makes a constant of shape {list(whole)}", f"at most {LARGEST} values")
-    return whole
-
-
-def total(dims: Sequence[Dim]) -> Dim:
-    """The product of dimensions as one dimension.
-
-    >>> total((2, 3)), total(("T", 1)), total(("T", 4))
-    (6, 'T', '4*(T)')
-    """
-    factor, names = product(dims)
-    parts = [f"({name})" for name in names.elements()]
-    if not parts:
-        return factor
-    if factor == 1 and len(parts) == 1:
-        return parts[0][1:-1]
-    return "*".join([str(factor)] * (factor != 1) + parts)
+def must_be_small(shape: Sequence[int]) -> None:
+    """Raise Unsupported for a constant that would fill the memory."""
+    if math.prod(shape) > LARGEST:
+        raise Unsupported(f"it makes a constant of shape {list(shape)}", f"at most {LARGEST} values")

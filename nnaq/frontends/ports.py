@@ -107,6 +107,40 @@ def reshape_to(shape: Shape, target: Shape) -> dict[str, Attr]:
     return {"shape": tuple(sizes)}
 
 
+def reshapes(shape: Shape, target: Shape) -> list[tuple[str, dict[str, Attr]]]:
+    """Nodes that bring `shape` to `target`.
+
+    One reshape knows one open axis beside those that stay in place. Where axes of one entry move
+    others along, they are put last, dropped, put first again and moved into their places.
+    """
+    try:
+        return [("reshape", reshape_to(shape, target))]
+    except Unsupported:
+        pass
+    full = [axis for axis, dim in enumerate(shape) if dim != 1]
+    kept, wanted = (tuple(dim for dim in dims if dim != 1) for dims in (shape, target))
+    steps: list[tuple[str, dict[str, Attr]]] = []
+    if len(kept) != len(shape):
+        ones = [axis for axis, dim in enumerate(shape) if dim == 1]
+        steps += [
+            ("transpose", {"perm": (*full, *ones)}),
+            ("reshape", {"shape": tuple(d if isinstance(d, int) else 0 for d in kept)}),
+        ]
+    if kept != wanted:
+        steps.append(("reshape", reshape_to(kept, wanted)))
+    if len(wanted) != len(target):
+        added = len(target) - len(wanted)
+        places = iter(range(added, len(target)))
+        ones_first = iter(range(added))
+        perm = tuple(next(ones_first) if dim == 1 else next(places) for dim in target)
+        steps.append(
+            ("expand", {"sizes": (1,) * added + (-1,) * len(wanted), "like_axes": (-1,) * len(target)})
+        )
+        if perm != tuple(range(len(target))):
+            steps.append(("transpose", {"perm": perm}))
+    return steps
+
+
 def clean(name: str) -> str:
     """`name` in the letters that a graph's text allows.
 

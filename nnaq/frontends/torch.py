@@ -1,10 +1,11 @@
 """torch modules as graphs.
 
-torch.export with recurrent layers kept whole -> functional form, only a few composites taken apart
--> one handler per node -> states and time axes -> verify. Everything that cannot be imported is
-listed at once, with its place in the module.
+torch.export with recurrent layers kept whole -> functional form, composites kept whole too -> one
+handler per node -> states and time axes -> verify. Everything that cannot be imported is listed at
+once, with its place in the module.
 
-The default decompositions are never used: they unroll recurrent layers over time.
+The default decompositions are never used: they unroll recurrent layers over time and take
+attention apart.
 """
 
 import inspect
@@ -22,8 +23,10 @@ from nnaq.errors import FrontendError
 from nnaq.frontends import ports
 from nnaq.frontends.ports import Imported, ImportOptions, Names
 from nnaq.frontends.torch_handlers import HANDLERS, HINTS
-from nnaq.frontends.torch_importer import Walk, declare, shapes_of
-from nnaq.frontends.torch_leaves import recurrent_leaves
+from nnaq.frontends.torch_importer import GETITEM, Walk, declare, makes_tensor, operator
+from nnaq.frontends.torch_leaves import leaves
+from nnaq.frontends.torch_patterns import patterns
+from nnaq.frontends.torch_sizes import Sizes
 from nnaq.ir.build import Builder
 from nnaq.ir.dims import Shape
 from nnaq.ir.order import without_dead_code
@@ -31,7 +34,6 @@ from nnaq.ir.types import TensorType
 from nnaq.ir.verify import verify
 
 Examples = Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
-_TAKEN_APART = (torch.ops.aten.silu.default, torch.ops.aten.glu.default, torch.ops.aten.stack.default)
 _STORED = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
@@ -57,7 +59,9 @@ def load(
     program = _exported(module, given, options)
     walk = _declared(module, program, given, options)
     results = _results(walk, program, outputs)
-    walk.run(list(program.graph.nodes), HANDLERS, HINTS)
+    nodes = list(program.graph.nodes)
+    patterns(walk, nodes)
+    walk.run(nodes, HANDLERS, HINTS)
     if walk.problems:
         raise ports.refusal(type(module).__name__, walk.problems)
     return _finished(walk, program, given, results, options)
@@ -71,9 +75,10 @@ def _by_name(module: nn.Module, examples: Examples) -> dict[str, torch.Tensor]:
         examples = dict(zip(names, examples, strict=False))
     ports.must_know("input", examples, names)
     for name, example in examples.items():
-        if not isinstance(example, torch.Tensor) or not example.is_floating_point():
+        if not isinstance(example, torch.Tensor) or example.is_complex():
             raise FrontendError(
-                f"example input {name!r} is {type(example).__name__}, expected a float tensor"
+                f"example input {name!r} is {type(example).__name__}, expected a tensor of reals, whole "
+                "numbers or flags"
             )
     return dict(examples)
 
@@ -82,22 +87,28 @@ def _exported(
     module: nn.Module, given: Mapping[str, torch.Tensor], options: ImportOptions
 ) -> torch.export.ExportedProgram:
     open_axes = {name: _open_axes(name, example, options) for name, example in given.items()}
-    auto = torch.export.Dim.DYNAMIC
+    auto = torch.export.Dim.AUTO
     dynamic = {name: dict.fromkeys(axes, auto) for name, axes in open_axes.items()}
     training = module.training
-    table = torch.export.default_decompositions()
     try:
-        with recurrent_leaves(), warnings.catch_warnings():
+        with leaves(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about its own insides
             traced = torch.export.export(module.eval(), (), dict(given), dynamic_shapes=dynamic)
-            program: torch.export.ExportedProgram = traced.run_decompositions(
-                {op: table[op] for op in _TAKEN_APART}
-            )
-            return program
+            return traced if _is_readable(traced.graph) else traced.run_decompositions({})
+    except FrontendError:
+        raise
     except Exception as error:  # torch raises whatever the module's own code does
         raise FrontendError(f"torch.export cannot read {type(module).__name__}: {_reason(error)}") from error
     finally:
         module.train(training)
+
+
+def _is_readable(graph: fx.Graph) -> bool:
+    """Whether every operator has a handler and changes nothing in place; else a plainer form is read."""
+    calls = [node for node in graph.nodes if node.op == "call_function" and makes_tensor(node)]
+    schemas = [node.target._schema for node in calls if isinstance(node.target, torch._ops.OpOverload)]
+    known = all(operator(node) in HANDLERS or operator(node) == GETITEM for node in calls)
+    return known and not any(schema.is_mutable for schema in schemas)
 
 
 def _reason(error: Exception) -> str:
@@ -148,28 +159,44 @@ def _declared(
 ) -> Walk:
     """A walk that knows the inputs, the states in buffers and the parameters."""
     ports.must_know("port with a shape", options.shapes, given)
-    walk = Walk(Builder(ports.clean(type(module).__name__)), Names(), {}, {})
+    builder = Builder(ports.clean(type(module).__name__))
+    walk = Walk(builder, Names(), {}, {}, Sizes(builder))
     changed = set(program.graph_signature.buffers_to_mutate.values())
     for name, (node, spec) in _inputs(program).items():
         if spec.kind == InputKind.USER_INPUT:
-            axes = _open_axes(name, given[name], options)
-            shape: Shape = tuple(axes.get(axis, size) for axis, size in enumerate(given[name].shape))
-            _must_stay_open(name, node, axes)
-            declare(walk, node, name, shape)
+            declare(walk, node, name, _shape_of_input(walk, name, node, given[name], options))
         elif spec.target in changed:
             declare(walk, node, str(spec.target), tuple(_stored(program, spec).shape))
         elif spec.kind in _STORED:
             walk.arrays[name] = (str(spec.target), _stored(program, spec))
+    for symbol, span in program.range_constraints.items():
+        if str(symbol) in walk.sizes.names and str(span.upper).isdigit():
+            walk.notes.append(
+                f"{walk.sizes.names[str(symbol)]} is at most {span.upper}: the module's code says so"
+            )
     return walk
 
 
-def _must_stay_open(name: str, node: fx.Node, axes: Mapping[int, str]) -> None:
-    for axis in axes:
-        size = shapes_of(node)[0][axis]
-        if isinstance(size, int):
-            raise FrontendError(
-                f"the module fixes axis {axis} of input {name!r} to {size}; give it a whole size"
-            )
+def _shape_of_input(
+    walk: Walk, name: str, node: fx.Node, example: torch.Tensor, options: ImportOptions
+) -> Shape:
+    """The shape of an input with open axes by name; what the module fixes or ties together is noted."""
+    axes, sizes = _open_axes(name, example, options), node.meta["val"].shape
+    shape: list[int | str] = list(example.shape)
+    for axis, dim in axes.items():
+        if isinstance(walk.sizes.dim(sizes[axis]), int):
+            walk.notes.append(f"input {name}: the module's code fixes axis {axis} ({dim}) to {sizes[axis]}")
+            continue
+        known = walk.sizes.dim(sizes[axis])
+        if walk.sizes.knows(sizes[axis]) and known != dim:
+            walk.notes.append(f"input {name}: axis {axis} ({dim}) is {known}, for the module says so")
+            dim = known if isinstance(known, str) else dim
+        walk.sizes.learn(sizes[axis], dim)
+        shape[axis] = dim
+    if not example.is_floating_point():
+        what = "flags, 0 and 1" if example.dtype == torch.bool else "whole numbers"
+        walk.notes.append(f"input {name} holds {what}")
+    return tuple(shape)
 
 
 def _stored(program: torch.export.ExportedProgram, spec: InputSpec) -> np.ndarray:
@@ -179,7 +206,7 @@ def _stored(program: torch.export.ExportedProgram, spec: InputSpec) -> np.ndarra
     array = held.detach().cpu()
     array = array.float() if array.is_floating_point() else array
     found: np.ndarray = array.numpy()
-    if found.dtype.kind == "f" and not np.isfinite(found).all():
+    if spec.kind == InputKind.PARAMETER and not np.isfinite(found).all():
         raise FrontendError(
             f"parameter {spec.target!r} holds NaN or infinity; a quantiser needs finite weights"
         )
@@ -225,6 +252,11 @@ def _finished(
     outputs = {name: builder.types[value] for name, value in values.items() if name not in buffers}
     ports.must_know("port with a time axis", options.time, [*inputs, *outputs])
     states, paired = ports.pair_states(options, inputs, outputs)
+    if not options.states:
+        open_ones = [name for name in states if any(isinstance(d, str) for d in inputs[name].shape)]
+        paired = [note for note in paired if note.split(":")[0].removeprefix("state ") not in open_ones]
+        paired += [f"port {name} stays an input: a state needs whole sizes" for name in open_ones]
+        states = {name: after for name, after in states.items() if name not in open_ones}
     for name, after in states.items():
         kind = inputs[name]
         if any(isinstance(dim, str) for dim in kind.shape):

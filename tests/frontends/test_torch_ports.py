@@ -132,9 +132,9 @@ REFUSED = {
         ),
         "state 'h' has the open shape",
     ),
-    "whole numbers": (
-        lambda: load(Twice(), [torch.zeros(3, 4, dtype=torch.int64)]),
-        "expected a float tensor",
+    "complex numbers": (
+        lambda: load(Twice(), [torch.zeros(3, 4, dtype=torch.complex64)]),
+        "expected a tensor of reals, whole numbers or flags",
     ),
     "pins": (lambda: load(Twice(), [torch.randn(3, 4)], ImportOptions(pins={"left": 1})), "takes no pins"),
     "code": (lambda: load(nn.Linear(3, 4), [torch.randn(2, 5)]), "torch.export cannot read Linear"),
