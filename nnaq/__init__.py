@@ -4,6 +4,7 @@
     load         a model file -> its real graph;  load_module: a torch module -> its real graph
     run          a graph over a recording;  Interpreter: the same, step by step
     Graph, Pass, Target, Recipe, ImportOptions, NnaqError, load_target, load_recipe
+    running_mean the mean of all frames so far, for torch modules that stream
     Emulated     a crossing as a torch module that trains through its integer kernels
 
 The names are found on first use, so that `import nnaq` itself is immediate. What a room holds
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from nnaq.errors import NnaqError
     from nnaq.frontends import ImportOptions, load
     from nnaq.frontends.torch import load as load_module
+    from nnaq.frontends.torch_leaves import running_mean
     from nnaq.interpret import Interpreter, run
     from nnaq.ir.graph import Graph
     from nnaq.modules import lower
@@ -40,6 +42,7 @@ _HOMES = {
     "load_target": "nnaq.targets",
     "lower": "nnaq.modules",
     "run": "nnaq.interpret",
+    "running_mean": "nnaq.frontends.torch_leaves",
 }
 
 __all__ = [
@@ -57,6 +60,7 @@ __all__ = [
     "load_target",
     "lower",
     "run",
+    "running_mean",
 ]
 
 

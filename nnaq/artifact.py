@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -173,10 +174,23 @@ def stage_text(out: Path, stage: str) -> str:
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write an .npz under a temporary name and rename it. Raises ArtifactError where that cannot be done."""
+    with _renamed(path) as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text under a temporary name and rename it. Raises ArtifactError where that cannot be done."""
+    with _renamed(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes its name once it is whole."""
     fresh = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with open(fresh, "wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            yield file
         fresh.replace(path)
     except OSError as error:
         raise ArtifactError(f"cannot write {path}: {error.strerror}") from None

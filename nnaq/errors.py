@@ -9,6 +9,7 @@ NnaqError
 ├── RecipeError      a recipe contradicts itself or the model
 ├── TargetError      a target description is wrong
 ├── LoweringError    a real operator has no integer form with these constants
+├── PluginError      a package or file from outside offers what nnaq cannot take
 └── ArtifactError    an output folder or lowered file cannot be written or read
 
 The command line prints one line for any of them and exits with code 2; every other
@@ -50,6 +51,10 @@ class TargetError(NnaqError):
 
 class LoweringError(NnaqError):
     """A real operator has no integer form with these constants."""
+
+
+class PluginError(NnaqError):
+    """A package or file from outside offers what nnaq cannot take."""
 
 
 class ArtifactError(NnaqError):

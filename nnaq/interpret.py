@@ -147,11 +147,19 @@ def run(
         for piece in chunks(graph, inputs, chunk or max(frame_count(graph, inputs), 1))
     ]
     axes = {port.name: port.time_axis for port in graph.outputs}
-    outputs = {name: _join([p.outputs[name] for p in pieces], axes[name]) for name in pieces[0].outputs}
+    outputs = {name: join([p.outputs[name] for p in pieces], axes[name]) for name in pieces[0].outputs}
     values = {
-        name: _join([p.values[name] for p in pieces], time_axis(graph, name)) for name in pieces[0].values
+        name: join([p.values[name] for p in pieces], time_axis(graph, name)) for name in pieces[0].values
     }
     return Result(outputs, pieces[-1].states, values)
+
+
+def run_steps(graph: Graph, steps: Iterable[Mapping[str, np.ndarray]], mode: Mode = "fast") -> Result:
+    """Run a graph once per step, its states carried from each to the next; outputs are stacked in front."""
+    interpreter = Interpreter(graph, mode)
+    made = [interpreter.step(step).outputs for step in steps]
+    outputs = {p.name: np.stack([m[p.name] for m in made]) if made else np.zeros(0) for p in graph.outputs}
+    return Result(outputs, dict(interpreter.states))
 
 
 def time_axis(graph: Graph, value: str) -> int | None:
@@ -162,5 +170,6 @@ def time_axis(graph: Graph, value: str) -> int | None:
     return next(axes, None)
 
 
-def _join(arrays: list[np.ndarray], axis: int | None) -> np.ndarray:
+def join(arrays: list[np.ndarray], axis: int | None) -> np.ndarray:
+    """The pieces of a stream as one array; the last piece where time is in no axis."""
     return arrays[-1] if len(arrays) == 1 or axis is None else np.concatenate(arrays, axis)

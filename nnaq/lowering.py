@@ -15,7 +15,7 @@ import numpy as np
 
 from nnaq import pipeline
 from nnaq.artifact import write_golden, writing
-from nnaq.errors import DataError, RecipeError
+from nnaq.errors import DataError, FrontendError, RecipeError
 from nnaq.export.check import file_equals_simulator
 from nnaq.export.onnx import export_model
 from nnaq.frontends import ImportOptions, load
@@ -23,6 +23,7 @@ from nnaq.interpret import Interpreter, chunks, frame_count, run
 from nnaq.ir.graph import Graph
 from nnaq.ir.op import lookup
 from nnaq.ir.types import TensorType, bits
+from nnaq.ir.verify import is_real_graph
 from nnaq.kernels.recurrent import count_cell_saturations
 from nnaq.quantize.calibrate import Ranges, calibrate
 from nnaq.quantize.error import layer_errors
@@ -110,6 +111,15 @@ def lower_graph(
         pipeline.cross(real, ranges, crossing.options, dump)
     figures = judge(crossing, evaluation, metric, reporter)
     return Lowering(final_recipe(recipe, crossing), target, crossing, figures, evaluation)
+
+
+def _must_be_real(model: Path, graph: Graph) -> None:
+    """Raise FrontendError for a model whose codes are chosen already."""
+    if not is_real_graph(graph):
+        raise FrontendError(
+            f"{model} holds integers already, there is nothing to lower; run it with `nnaq run`, show it "
+            "with `nnaq show`, compare it with `nnaq diff`"
+        )
 
 
 def must_fit(recipe: Recipe, graph: Graph) -> None:
@@ -242,20 +252,36 @@ def lower(
     """
     reporter = reporter or Reporter()
     with writing(out, force) as folder:
-        imported = load(model, import_options(recipe))
-        must_fit(recipe, imported.graph)  # before recordings are read, which may take long
-        for note in imported.notes:
-            reporter.say(note)
-        groups = recordings_for(calibrate_on, evaluate_on, recipe.quantize.seed, reporter)
-        calibration, evaluation = (read_inputs(g, recipe, imported.graph, reporter) for g in groups)
         stages = folder / "passes" if dump else None
         if stages is not None:
             stages.mkdir()
-        lowering = lower_graph(
-            imported.graph, calibration, evaluation, recipe, target, reporter, stages, imported.codes
-        )
-        report = write_files(folder, lowering, model.name, imported.notes, reporter)
+        lowering, notes = lower_file(model, calibrate_on, target, recipe, evaluate_on, reporter, stages)
+        report = write_files(folder, lowering, model.name, notes, reporter)
     return report
+
+
+def lower_file(
+    model: Path,
+    calibrate_on: Path,
+    target: Target,
+    recipe: Recipe,
+    evaluate_on: Path | None = None,
+    reporter: Reporter | None = None,
+    dump: Path | None = None,
+) -> tuple[Lowering, tuple[str, ...]]:
+    """Lower a model file with recordings, in memory; and what the import decided by itself."""
+    reporter = reporter or Reporter()
+    imported = load(model, import_options(recipe))
+    _must_be_real(model, imported.graph)
+    must_fit(recipe, imported.graph)  # before recordings are read, which may take long
+    for note in imported.notes:
+        reporter.say(note)
+    groups = recordings_for(calibrate_on, evaluate_on, recipe.quantize.seed, reporter)
+    calibration, evaluation = (read_inputs(g, recipe, imported.graph, reporter) for g in groups)
+    lowering = lower_graph(
+        imported.graph, calibration, evaluation, recipe, target, reporter, dump, imported.codes
+    )
+    return lowering, imported.notes
 
 
 def write_files(
@@ -360,6 +386,6 @@ def cell_saturations(integer: Graph, recordings: Iterable[Inputs]) -> dict[str, 
     for inputs in recordings if nodes else ():
         values = run(integer, inputs, keep={v for node in nodes for v in node.inputs if v}).values
         for node in nodes:
-            arrays = (values[v] for v in node.inputs)
+            arrays = (values[v] if v else None for v in node.inputs)
             counts[node.name] += count_cell_saturations(integer.signature(node), *arrays)
     return counts

@@ -10,6 +10,7 @@ from nnaq.errors import DataError
 from nnaq.frontends import Imported, ImportOptions, load
 from nnaq.ir.graph import Graph
 from nnaq.lowering import Lowering, import_options, lower_graph
+from nnaq.plugins import load_installed
 from nnaq.quantize.recipe import Recipe, parse_recipe
 from nnaq.targets import Target, load_target
 
@@ -33,7 +34,9 @@ def lower(
     the order of the graph's inputs; states are no inputs. Without evaluation the model is judged
     on the calibration recordings. recipe: without one the widths are chosen automatically.
     options: without them the recipe says which axis is time and which outputs are states.
+    Operators, passes and targets of installed packages are known here; see `nnaq.plugins`.
     """
+    load_installed()
     if not isinstance(model, str | Path):
         return lower_module(model, example_inputs, calibration, evaluation, recipe, target, options, outputs)
     recipe = recipe or default_recipe(Path(model).stem)

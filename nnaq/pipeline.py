@@ -80,7 +80,7 @@ def simplify(graph: Graph, check: Inputs | None = None, dump: Path | None = None
 def made(steps: Sequence[passes.Step], *configured: passes.Pass) -> list[passes.Pass]:
     """The passes of a stretch of the pipeline; those that have options are given."""
     by_name = {one.name: one for one in configured}
-    return [by_name.get(step.made_by.name) or step.made_by() for step in steps]
+    return [by_name.get(step.made_by.name) or step.made_by() for step in passes.steps(steps)]
 
 
 def cross(real: Graph, ranges: Ranges, options: Options, dump: Path | None = None) -> Crossing:

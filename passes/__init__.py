@@ -4,8 +4,10 @@ The order has three stretches: calibration runs on the graph that the first one 
 graph that the second one leaves, rounded but still real, is kept for training.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from nnaq.errors import PassError
 from nnaq.passes.assign_codebooks import AssignCodebooks
 from nnaq.passes.canonicalize import Canonicalize
 from nnaq.passes.fold_constants import FoldConstants
@@ -16,10 +18,14 @@ from nnaq.passes.manager import Pass, run
 
 
 class Step(NamedTuple):
-    """A place in the pipeline: the pass, and why it stands there."""
+    """A place in the pipeline: the pass, and why it stands there.
+
+    after: for a pass from outside, the name of the pass it follows, wherever that one stands.
+    """
 
     made_by: type[Pass]
     reason: str
+    after: str = ""
 
 
 SIMPLIFY: tuple[Step, ...] = (
@@ -41,6 +47,41 @@ LOWER: tuple[Step, ...] = (
 )
 PIPELINE = (*SIMPLIFY, *FAKE_QUANTIZE, *LOWER)
 
+_ADDED: list[Step] = []
+
+
+def add(step: Step) -> None:
+    """Give a pass from outside its place: right after the pass that it names.
+
+    Raises PassError: a name that is taken, a pass with options that have no default, a place that
+    does not exist.
+    """
+    name, known = step.made_by.name, [s.made_by.name for s in steps(PIPELINE)]
+    if name in known:
+        raise PassError(f"there is a pass {name!r} already; give yours another name")
+    if step.after not in known:
+        raise PassError(f"pass {name!r} wants its place after {step.after!r}; there are {', '.join(known)}")
+    try:
+        step.made_by()
+    except TypeError as error:
+        raise PassError(f"pass {name!r} cannot be made without options: {error}") from None
+    _ADDED.append(step)
+
+
+def steps(stretch: Sequence[Step]) -> tuple[Step, ...]:
+    """A stretch of the pipeline together with the passes from outside that follow one of its own."""
+    found: list[Step] = []
+    for step in stretch:
+        found += (step, *(extra for extra in steps_after(step)))
+    return tuple(found)
+
+
+def steps_after(step: Step) -> tuple[Step, ...]:
+    """The passes from outside that follow a pass, each with those that follow it in turn."""
+    after = [extra for extra in _ADDED if extra.after == step.made_by.name]
+    return tuple(s for extra in after for s in (extra, *steps_after(extra)))
+
+
 __all__ = [
     "FAKE_QUANTIZE",
     "LOWER",
@@ -54,5 +95,7 @@ __all__ = [
     "LowerToInteger",
     "Pass",
     "Step",
+    "add",
     "run",
+    "steps",
 ]

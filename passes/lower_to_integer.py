@@ -101,7 +101,7 @@ class _Crossing:
             self.codes[result] = self.builder.constant(source, array, kind)
             self.weights[result] = array
         elif source in self.codes:
-            self.codes[result] = self.rescaled(self.codes[source], kind, result)
+            self.codes[result] = self.rescaled(self.codes[source], kind, self.code_name(result))
         else:
             attrs = {"rounding": node.attrs["rounding"]}
             self.codes[result] = self.quantized(source, attrs, result, kind)
@@ -230,7 +230,9 @@ class _Crossing:
         return self.builder.node("quantize", [real], attrs, [result], [kind], f"{result}.quantize")[0]
 
     def real(self, value: str, name: str) -> str:
-        """The reals of a value: a dequantize of its codes, or the input itself."""
+        """The reals of a value: a dequantize of its codes, or the input or constant itself."""
+        if value in self.before.constants and value not in self.builder.types:
+            return self.builder.constant(value, self.before.constants[value])
         if value not in self.codes:
             return value
         codes = self.codes[value]

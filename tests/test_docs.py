@@ -83,14 +83,16 @@ def test_every_operator_is_described(op: Op) -> None:
     ],
 )
 def test_forms_are_collapsed_without_inventing_any(forms: tuple[str, ...], collapsed: list[str]) -> None:
-    assert GENERATE.collapsed(forms, ("x",)) == collapsed
+    assert GENERATE.operators.collapsed(forms, ("x",)) == collapsed
 
 
 @pytest.mark.parametrize(
     "op", [op for op in table().values() if op.operands[0] != "*xs"], ids=lambda op: op.name
 )
 def test_collapsed_forms_spell_out_to_the_forms(op: Op) -> None:
-    spelled = {form for row in GENERATE.collapsed(op.forms, op.operands) for form in spelled_out(row)}
+    spelled = {
+        form for row in GENERATE.operators.collapsed(op.forms, op.operands) for form in spelled_out(row)
+    }
     assert spelled == set(op.forms)
 
 
@@ -123,6 +125,13 @@ def test_the_python_sample_of_the_readme_runs(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", sample], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "sqnr:score" in done.stdout
+
+
+def test_the_page_of_plugins_quotes_the_example() -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    quotes = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(quotes) == 2
+    assert all(quote in (ROOT / "examples" / "plugin.py").read_text(encoding="utf-8") for quote in quotes)
 
 
 @pytest.mark.parametrize("name", ["demo", "test", "lint", "bench", "docs", "oracles"])

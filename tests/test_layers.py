@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     "errors jit ir kernels targets codebooks interpret quantize passes simulate frontends export "
-    "pipeline models tasks train figures report artifact lowering modules search cli"
+    "pipeline models tasks train figures report artifact lowering plugins modules diff whatif search cli"
 ).split()
 # Heavy libraries stay in the rooms that need them, so that the rest imports quickly.
 ONLY_IN = {
@@ -18,6 +18,7 @@ ONLY_IN = {
     "onnx_ir": {"frontends", "export"},
     "onnxscript": {"frontends", "export"},
     "onnxruntime": set(),
+    "tflite": {"frontends"},
     "pydantic": {"targets", "quantize"},
     "pickle": set(),
 }

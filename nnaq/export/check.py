@@ -8,7 +8,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from nnaq.export.onnx import SUFFIX
-from nnaq.interpret import Interpreter, chunks
+from nnaq.interpret import Interpreter, chunks, join, time_axis
 from nnaq.ir.graph import Graph
 
 CHUNK = 64  # frames at a time: bodies compute in int64 and gather their windows, about 2 MB a frame
@@ -52,6 +52,24 @@ def _simulator(graph: Graph, inputs: Mapping[str, np.ndarray], chunk: int) -> It
     for piece in chunks(graph, inputs, chunk):
         result = interpreter.step(piece)
         yield result.outputs | {s.output: result.states[s.name] for s in graph.states}
+
+
+def executed(
+    model: onnx.ModelProto, graph: Graph, inputs: Mapping[str, np.ndarray], chunk: int = CHUNK
+) -> dict[str, np.ndarray]:
+    """Every value of the lowered file as onnx.reference computes it, joined along time."""
+    session = ReferenceEvaluator(model)
+    states = {s.input: graph.constants[s.initial] for s in graph.states}
+    pieces = []
+    for piece in chunks(graph, inputs, chunk):
+        made = session.run(None, {**piece, **states}, intermediate=True)
+        pieces.append({name.removesuffix(SUFFIX): array for name, array in made.items() if name})
+        states = {s.input: pieces[-1][s.output] for s in graph.states}
+    return {
+        name: join([p[name] for p in pieces], time_axis(graph, name))
+        for name in pieces[0]
+        if name in graph.types
+    }
 
 
 def _file(

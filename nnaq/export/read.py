@@ -12,6 +12,7 @@ import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import ArtifactError, NnaqError
 from nnaq.export.onnx import export_model
 from nnaq.export.palette import unpack
+from nnaq.frontends import load
 from nnaq.ir.graph import Graph
 from nnaq.ir.text import parse_graph
 from nnaq.ir.types import storage
@@ -39,6 +40,13 @@ def read_lowered(path: Path) -> Graph:
     if _bytes(model) != _bytes(unchanged):
         raise ArtifactError(f"{path} was changed after nnaq wrote it; lower the model again")
     return graph
+
+
+def read_integer(path: Path) -> Graph:
+    """The integer graph of an output folder, of a lowered .onnx file, or of a quantised .tflite file."""
+    if path.suffix == ".tflite":
+        return load(path).graph
+    return read_lowered(path / "model.onnx" if path.is_dir() else path)
 
 
 def is_lowered(path: Path) -> bool:

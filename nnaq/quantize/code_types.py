@@ -143,12 +143,36 @@ class _Chooser:
             if value not in self.graph.constants or position in op.reals:
                 continue
             if position not in op.weights:
-                made[value] = self.of(value)
+                made[value] = self.beside(node, position, found) or self.of(value)
             elif value in self.choice.codes:
                 made[value] = self.choice.codes[value].with_shape(self.graph.types[value].shape)
             else:
                 made[value] = self.weight(node, position, found)
         return made
+
+    def beside(self, node: Node, position: int, found: Mapping[str, TensorType]) -> TensorType | None:
+        """The 32-bit type of a constant beside a 32-bit value, where with it the result stays exact.
+
+        log(power + epsilon) would lose the power's range to the 16 bits of a calibrated sum.
+        """
+        value = node.inputs[position]
+        others = [found[v] for v in node.inputs if v and v in found and found[v].dtype == "i32"]
+        if not others or len(self.graph.readers[value]) != 1 or self.classes[value] in self.by_class:
+            return None
+        kind = others[0].with_shape(self.graph.types[value].shape)
+        array = self.graph.constants[value].astype(np.float64)
+        if (
+            kind.quant is None
+            or kind.quant.axis is not None
+            or np.abs(array / kind.scale).max(initial=0) > 2**30
+        ):
+            return None
+        operands = tuple(kind if v == value else found.get(v) if v else None for v in node.inputs)
+        results = tuple(self.graph.types[v] for v in node.outputs)
+        if lookup(node.op).follow(Signature(operands, results, node.attrs)) is None:
+            return None
+        self.by_class[self.classes[value]] = kind.with_shape(())
+        return kind
 
     def weight(self, node: Node, position: int, found: Mapping[str, TensorType]) -> TensorType:
         """The type of a weight: per channel, wide enough for the bias that joins its sums."""
@@ -188,8 +212,8 @@ class _Chooser:
     def readable(self, value: str, dtype: str) -> bool:
         """Whether every node that reads a member of the value's class has a form for `dtype`."""
         group = self.classes[value]
-        if any(self.classes[v] == group for v in self.graph.results):
-            return False
+        if any(self.classes[state.output] == group for state in self.graph.states):
+            return False  # a state has the type of what reads it
         return all(
             reads(lookup(node.op), node.inputs.index(member), dtype)
             for member in self.members[group]

@@ -8,7 +8,7 @@ that converts it.
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +92,21 @@ def read_arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     The time axis comes first in the file, whatever axis it is in the model; arrays are returned as
     the model takes them. Raises DataError naming what is missing, too many, misshapen or not finite.
     """
+    return _all_fitted(_arrays(path, graph), path, graph)
+
+
+def read_steps(path: Path, graph: Graph) -> Iterator[dict[str, np.ndarray]]:
+    """The inputs of one step after the other, from arrays with one more axis in front, over the steps."""
+    arrays = _arrays(path, graph)
+    counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(counts.values())) != 1:
+        raise DataError(f"{path}: the inputs have different numbers of steps: {counts}")
+    for step in range(next(iter(counts.values()))):
+        yield _all_fitted({name: array[step] for name, array in arrays.items()}, path, graph)
+
+
+def _arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, which must have the names of the inputs."""
     if not path.is_file():
         raise DataError(f"there is no file {path}; name an npz with one array per input of the model")
     if not zipfile.is_zipfile(path):
@@ -105,6 +120,10 @@ def read_arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:
     if set(arrays) != set(names):
         found = ", ".join(arrays) or "none"
         raise DataError(f"{path}: found arrays {found}; model {graph.name!r} takes {', '.join(names)}")
+    return arrays
+
+
+def _all_fitted(arrays: Mapping[str, np.ndarray], path: Path, graph: Graph) -> dict[str, np.ndarray]:
     return {
         p.name: _fitted(arrays[p.name], p, graph.types[p.name], f"{path}: array {p.name!r}")
         for p in graph.inputs

@@ -1,0 +1,41 @@
+"""The command line: parse, call, print. Every command imports what it needs when it runs.
+
+Exit codes: 0 done; 1 a bug (traceback); 2 the input was wrong, said in one sentence; 3 `--strict`
+found host islands or an accuracy or memory budget is broken.
+"""
+
+import sys
+
+import typer
+
+from nnaq.cli.listings import ops, passes, targets
+from nnaq.cli.lowering import lower
+from nnaq.cli.models import check, run, show
+from nnaq.cli.questions import diff, numerics
+from nnaq.errors import NnaqError
+
+EPILOG = (
+    "Exit codes: 0 done; 1 a bug; 2 your input, one sentence; "
+    "3 --strict found host islands or a broken budget."
+)
+app = typer.Typer(
+    name="nnaq",
+    help="Quantise a model and emulate it, bit for bit, on a neural network accelerator.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+for command in (lower, run, show, check, diff, numerics, ops, passes, targets):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; a NnaqError becomes one line and exit code 2."""
+    try:
+        app(prog_name="nnaq")
+    except NnaqError as error:
+        print(f"nnaq: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
