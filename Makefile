@@ -27,7 +27,7 @@ demo: setup ## lower a trained voice detector on real speech and show the report
 
 test: setup ## all tests; those on the real voice detector skip where it cannot be fetched
 	-$(BIN)/python examples/demo_data.py $(DEMO)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup ## formatting, lint, layers and types
 	$(BIN)/ruff format --check .

@@ -1,0 +1,1 @@
+"""One module per generated page of docs/; `docs/generate.py` writes them."""

@@ -1,0 +1,60 @@
+"""The page of targets, from the model that reads a target file and the shipped files."""
+
+import json
+from collections.abc import Iterator
+from importlib import import_module
+from textwrap import dedent
+from typing import Any
+
+from nnaq.targets import load_target, reader, shipped
+from nnaq.targets import target as targets_room
+from pages.markdown import ROOT, docstring, fenced, heading, markdown_table
+
+
+def targets() -> str:
+    lead = dedent("""\
+        A target is a TOML file: a machine as data, with its numerics contract. `nnaq targets` lists those
+        that ship, `nnaq targets edge8` shows one; `--target my_chip.toml` takes one of yours. All mistakes
+        of a file are reported at once, with line, key and what to write.
+        """)
+    room = targets_room
+    parts = [heading("Targets", lead), "\n## Keys of the file\n\n", target_keys()]
+    parts.append(
+        "\nOf `bytes_per_cycle` and `bytes_per_second` a table gives one.\n\n## What the keys mean\n"
+    )
+    for kind in (room.Target, room.Array, room.Memory, room.Host):
+        parts.append(f"\n`{kind.__name__}`\n\n{fenced(docstring(kind))}")
+    simulated = [("cycles of an operator", "cost"), ("a step", "machine"), ("memory", "memory")]
+    parts.append(
+        "\n## How a step is timed\n\nAn estimate by formula; it has not been held against silicon.\n"
+    )
+    parts += [
+        f"\n{title}\n\n{fenced(docstring(import_module(f'nnaq.simulate.{name}')))}"
+        for title, name in simulated
+    ]
+    parts.append("\n## Shipped targets\n")
+    for name in shipped():
+        file = (ROOT / "nnaq" / "targets" / f"{name}.toml").read_text(encoding="utf-8")
+        parts.append(f"\n### {name}\n\n{fenced(load_target(name).show())}\n{fenced(file, 'toml')}")
+    return "".join(parts)
+
+
+def target_keys() -> str:
+    """Every key of a target file, from the model that reads it."""
+    return markdown_table(("key", "", "write"), key_rows(reader._Target, ""))
+
+
+def key_rows(model: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, info in model.model_fields.items():
+        if hasattr(info.annotation, "model_fields"):
+            yield from key_rows(info.annotation, f"{prefix}{name}.")
+        else:
+            optional = info.default is None or "rate" in name
+            default = (
+                "required"
+                if info.is_required()
+                else ""
+                if optional
+                else f"default `{json.dumps(info.default)}`"
+            )
+            yield f"`{prefix}{name}`", default, info.description or ""
