@@ -9,7 +9,7 @@ from nnaq.frontends import onnx_sizes
 from nnaq.frontends.onnx_importer import Call, Handler
 from nnaq.frontends.onnx_repeats import expanded, part
 from nnaq.frontends.ports import Unsupported, reshape_to
-from nnaq.ir.dims import Dim, Shape, multiply, quotient, subtract
+from nnaq.ir.dims import Dim, Shape, add, evaluate, multiply, quotient, subtract, symbols
 from nnaq.ir.op import Attr
 from nnaq.kernels.movement import MAX_CONCAT, TO_THE_END
 
@@ -101,9 +101,8 @@ def _limits(dim: Dim, start: int, end: int, step: int) -> tuple[int, int, int]:
 
 def slice_(call: Call) -> None:
     """Slice with constant limits, or with one end that is an open size."""
-    if any(
-        isinstance(dim, str) for limit in (1, 2) for dim in call.walk.dims.get(call.node.input[limit], ())
-    ):
+    limits = (call.walk.dims.get(value, ()) for value in call.node.input[1:3])
+    if any(isinstance(dim, str) for row in limits for dim in row):
         return _open_slice(call)
     starts, ends = (call.integers(i, what) or () for i, what in ((1, "starts"), (2, "ends")))
     rank = len(call.shape(0))
@@ -114,18 +113,55 @@ def slice_(call: Call) -> None:
 
 
 def _open_slice(call: Call) -> None:
-    """x[start:size] of one axis: whole numbers count off the entries, as many as the open size says."""
+    """x[start:end] of one axis: whole numbers count off the entries, as many as the open sizes say."""
     (start, *more), (end, *_) = onnx_sizes.row(call, 1), onnx_sizes.row(call, 2)
     axis = (call.integers(3, "axes") or (0,))[0] % len(call.shape(0))
     dim = call.shape(0)[axis]
-    if more or (call.integers(4, "steps") or (1,))[0] != 1 or not isinstance(start, int) or start < 0:
-        raise Unsupported("its starts or steps are open sizes", onnx_sizes.OPEN)
+    if more or (call.integers(4, "steps") or (1,))[0] != 1:
+        raise Unsupported("it has a step, or cuts several axes at open sizes", onnx_sizes.OPEN)
+    if isinstance(start, str) and isinstance(dim, int):
+        return call.result("gather", [call.operand(0), _open_places(call, start, end, dim)], {"axis": axis})
+    if not isinstance(start, int) or start < 0:
+        raise Unsupported("its start is an open size or counts from the end", onnx_sizes.OPEN)
     back = subtract(end, dim)
     if isinstance(back, int):
         return cut(call, {axis: start}, {axis: min(back, 0) or TO_THE_END}, {axis: 1})
-    like, place = call.walk.size(subtract(end, start))
-    row = call.step("arange", [like], {"axis": place, "start": start, "step": 1})
+    row = _count(call, subtract(end, start), start, 1)
     return call.result("gather", [call.operand(0), row], {"axis": axis})
+
+
+def _open_places(call: Call, start: str, end: Dim, table: int) -> str:
+    """Places start, …, end - 1 in a table; below zero for every size, a start counts from the end.
+
+    A row from an open start is counted down from its known end, or from where it meets an open size
+    of the graph, in places from the end of the table: a gather then refuses those before the first.
+    """
+    if evaluate(start, dict.fromkeys(symbols(start), 1)) < 0:
+        start = str(add(start, table))
+    end = min(end, table) if isinstance(end, int) else end
+    kinds = (
+        kind for value, kind in call.walk.builder.types.items() if value not in call.walk.builder.constants
+    )
+    sizes = dict.fromkeys(dim for kind in kinds for dim in kind.shape if isinstance(dim, str))
+    for size in (subtract(end, start), *sizes):
+        middle = add(start, size)
+        if isinstance(middle, int) and 0 < middle <= table:
+            head = call.step("reverse", [_count(call, size, middle - 1 - table, -1)], {"axes": (0,)})
+            if middle == end:
+                return head
+            return call.step("concat", [head, _count(call, subtract(end, middle), middle, 1)], {"axis": 0})
+    raise Unsupported(f"it takes the places from {start!r} to {end!r}", onnx_sizes.OPEN)
+
+
+def _count(call: Call, size: Dim, start: int, step: int) -> str:
+    """A row of `size` whole numbers, counted along an axis of that size or cut from a longer row."""
+    for value, kind in call.walk.builder.types.items():
+        for axis, dim in enumerate(kind.shape):
+            less = subtract(size, dim)
+            if isinstance(dim, str) and isinstance(less, int) and less <= 0:
+                row = call.step("arange", [value], {"axis": axis, "start": start, "step": step})
+                return part(call, row, 0, 0, less) if less else row
+    raise Unsupported(f"no value has an axis of {size}", onnx_sizes.OPEN)
 
 
 def gather(call: Call) -> None:

@@ -5,7 +5,7 @@ Pure functions over names, shapes and types; both front-ends use them.
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -179,7 +179,7 @@ class Names:
 
 def must_know(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     """Raise FrontendError for the first of `names` that the model does not have."""
-    known = list(known)
+    known = sorted(known) if isinstance(known, Set) else list(known)  # a set has no order to show
     for name in names:
         if name not in known:
             close = get_close_matches(name, known, n=1)

@@ -33,7 +33,7 @@ from nnaq.ir.order import without_dead_code
 from nnaq.ir.types import TensorType
 from nnaq.ir.verify import verify
 
-Examples = Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
+Examples = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 _STORED = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
@@ -45,8 +45,8 @@ def load(
 ) -> Imported:
     """The graph of a module in evaluation mode; its own mode is restored afterwards.
 
-    example_inputs: tensors in the order of `forward`, or by its argument names; inputs of the graph
-    have those names. An axis is open where `options.time` says so or `options.shapes` has a name
+    example_inputs: tensors in the order of `forward`, or by its argument names, or the only one; inputs
+    of the graph have those names. An axis is open where `options.time` says so or `options.shapes` has a name
     there; its example must be 2 or longer. outputs: names of the results in order; without them
     `output`, or `output`, `output_1`, … . A buffer that forward changes becomes a state.
 
@@ -61,6 +61,7 @@ def load(
     results = _results(walk, program, outputs)
     nodes = list(program.graph.nodes)
     patterns(walk, nodes)
+    _note_limits(walk, program)
     walk.run(nodes, HANDLERS, HINTS)
     if walk.problems:
         raise ports.refusal(type(module).__name__, walk.problems)
@@ -68,9 +69,14 @@ def load(
 
 
 def _by_name(module: nn.Module, examples: Examples) -> dict[str, torch.Tensor]:
-    names = list(inspect.signature(module.forward).parameters)
+    parameters = inspect.signature(module.forward).parameters.values()
+    names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if isinstance(examples, torch.Tensor):
+        examples = [examples]
     if not isinstance(examples, Mapping):
         if len(examples) > len(names):
+            if star := next((p for p in parameters if p.kind == p.VAR_POSITIONAL), None):
+                raise FrontendError(f"forward takes {star}, which nnaq does not support; name every input")
             raise FrontendError(f"forward takes {', '.join(names)}; found {len(examples)} example inputs")
         examples = dict(zip(names, examples, strict=False))
     ports.must_know("input", examples, names)
@@ -169,12 +175,16 @@ def _declared(
             declare(walk, node, str(spec.target), tuple(_stored(program, spec).shape))
         elif spec.kind in _STORED:
             walk.arrays[name] = (str(spec.target), _stored(program, spec))
+    return walk
+
+
+def _note_limits(walk: Walk, program: torch.export.ExportedProgram) -> None:
+    """What the module's code says about the sizes of open axes."""
     for symbol, span in program.range_constraints.items():
         if str(symbol) in walk.sizes.names and str(span.upper).isdigit():
             walk.notes.append(
                 f"{walk.sizes.names[str(symbol)]} is at most {span.upper}: the module's code says so"
             )
-    return walk
 
 
 def _shape_of_input(

@@ -7,7 +7,7 @@ from torch import fx
 from nnaq.frontends.ports import Unsupported
 from nnaq.frontends.torch_importer import Call, Handler, dtype_of, operator
 from nnaq.frontends.torch_sizes import part
-from nnaq.ir.dims import Dim, Shape, add, multiply, subtract
+from nnaq.ir.dims import Dim, Shape, add, multiply, quotient, subtract
 from nnaq.ir.op import Attr
 from nnaq.kernels.movement import MAX_CONCAT, TO_THE_END
 
@@ -59,9 +59,17 @@ def shaped(call: Call) -> None:
     target = call.target()
     if given is not None and -1 not in given:
         target = tuple(call.size(dim) for dim in given)
+    elif given is not None:
+        target = _with_rest(call.type_shape(value), [call.size(dim) for dim in given]) or target
     if target == call.type_shape(value) and call.node.name not in call.walk.wanted:
         return call.bind(value)
     return call.reshape(value, target)
+
+
+def _with_rest(shape: Shape, sizes: Sequence[Dim]) -> Shape | None:
+    """Sizes with -1 worked out where the others divide `shape`: torch's own words may hide whole sizes."""
+    rest = quotient(shape, [dim for dim in sizes if dim != -1])
+    return None if rest is None else tuple(rest if dim == -1 else dim for dim in sizes)
 
 
 def like_other(call: Call) -> None:
@@ -131,8 +139,9 @@ def _limit(size: Dim, limit: Dim, default: int) -> Dim:
 
 def _places(call: Call, axis: int, start: Dim, step: int) -> str:
     """Indices of the entries that a slice with open limits takes."""
-    first = start if not isinstance(start, int) or start >= 0 else add(call.shape()[axis], start)
-    return call.walk.sizes.run(first, call.target()[axis], step)
+    table = call.shape()[axis]
+    first = start if not isinstance(start, int) or start >= 0 else add(table, start)
+    return call.walk.sizes.run(first, call.target()[axis], step, table if isinstance(table, int) else 0)
 
 
 def slice_(call: Call) -> None:

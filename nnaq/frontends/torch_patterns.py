@@ -4,24 +4,29 @@ relative shift  Transformer-XL's way to bring scores by distance [.., Q, P] to p
                 of zeros in front, a view as [.., P + 1, Q], all rows but the first, a view as
                 [.., Q, P], the first P - Q + 1 columns
 frames          k frames side by side: time padded or cut to a multiple of k, then [.., T, D] seen
-                as [.., T / k, k D]
+                as [.., T / k, k D]; where nothing makes it a multiple, the open axes it comes from
+                are written as multiples (2*T), so that a run refuses every other size
 """
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 from torch import fx
 
-from nnaq.frontends.torch_importer import Call, Walk, operator
+from nnaq.frontends.ports import Problem
+from nnaq.frontends.torch_importer import Call, Walk, arguments, label, operator, tensors_of
 from nnaq.frontends.torch_movement import joined
-from nnaq.frontends.torch_sizes import always, part
-from nnaq.ir.dims import Dim, Shape, add, floor_divide, multiply, subtract
+from nnaq.frontends.torch_sizes import always, in_groups, part
+from nnaq.ir.dims import Dim, Shape, add, floor_divide, multiply, subtract, symbols
 
 _VIEWS = ("aten::view", "aten::reshape", "aten::_unsafe_view")
 _LIKE = ("aten::view_as", "aten::reshape_as")
 _PADS = ("aten::pad", "aten::constant_pad_nd")
 _ZEROS = ("aten::new_zeros", "aten::zeros", "aten::zeros_like")
 _END = 2**63 - 1
+_END_OF_TIME = 3  # place in torch's widths of a pad, which begin at the last axis
+_LARGEST_STEP, _LARGEST_REST = 129, 8
 
 
 def patterns(walk: Walk, nodes: Sequence[fx.Node]) -> None:
@@ -114,15 +119,36 @@ def _find_frames(walk: Walk, node: fx.Node) -> None:
     elif always(_multiple(time, factor, False), time):
         return  # it is a multiple as it stands
     else:
-        origin, padded = source, False
-        walk.notes.append(f"{node.name}: {time} has to be a multiple of {factor}")
+        return _must_divide(walk, node, time, factor)
     walk.instead[node.name] = (origin, lambda call: _frames(call, call.value(origin), factor, padded))
 
 
+def _must_divide(walk: Walk, node: fx.Node, time: str, factor: int) -> None:
+    """Write the names in `time` as multiples, less a number or not, such that `factor` divides it."""
+    for less, step in product(range(_LARGEST_REST), range(2, _LARGEST_STEP)):
+        grouped = in_groups(time, symbols(time), step, less)
+        if less < step and always(_multiple(grouped, factor, False), grouped):
+            walk.sizes.count_in_groups(symbols(time), step, less)
+            written = ((name, in_groups(name, symbols(time), step, less)) for name in sorted(symbols(time)))
+            said = ", ".join(f"{name} is written {dim}" for name, dim in written)
+            return walk.notes.append(f"{node.name}: {time} has to be a multiple of {factor}, so {said}")
+    reason = f"{time} has to be a multiple of {factor}, and no step of its open axes makes it one"
+    return walk.problems.append(Problem(label(node), operator(node), reason, "pad it before"))
+
+
 def _brought(source: fx.Node) -> fx.Node | None:
-    """What a pad or a slice, which nothing else reads, was made of."""
+    """What a pad or a slice at the end of time, which nothing else reads, was made of."""
     origin = source.args[0] if operator(source) in (*_PADS, "aten::slice") else None
-    return origin if isinstance(origin, fx.Node) and len(source.users) == 1 else None
+    if not isinstance(origin, fx.Node) or len(source.users) > 1:
+        return None
+    given = arguments(source)
+    if operator(source) in _PADS:
+        front = [width for place, width in enumerate(given["pad"]) if place != _END_OF_TIME]
+        zeros = given.get("mode", "constant") == "constant" and not given["value"]
+        return origin if zeros and not any(front) else None
+    rank = len(tensors_of(source)[0].shape)
+    whole = given["start"] in (None, 0) and given["step"] == 1
+    return origin if whole and given["dim"] % rank == rank - 2 else None
 
 
 def _multiple(time: Dim, factor: int, padded: bool) -> Dim:

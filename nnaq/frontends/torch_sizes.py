@@ -42,6 +42,14 @@ class Sizes:
         if match and match[2] not in self.names:
             self.names[match[2]] = canonical(f"({dim}-({match[3] or 0}))//{match[1] or 1}")
 
+    def count_in_groups(self, names: Iterable[str], step: int, less: int) -> None:
+        """Let each name N of the graph stand for `step*N - less` from now on, in every size known so far."""
+        names = frozenset(names)
+        self.names = {symbol: in_groups(dim, names, step, less) for symbol, dim in self.names.items()}
+        for value, kind in self.builder.types.items():
+            shape = tuple(in_groups(dim, names, step, less) for dim in kind.shape)
+            self.builder.types[value] = kind.with_shape(shape)
+
     def knows(self, size: int | torch.SymInt) -> bool:
         """Whether all of torch's symbols in a size have names in the graph."""
         found = set(re.findall(r"\b[a-z]\d+\b", "" if isinstance(size, int) else str(size.node.expr)))
@@ -102,18 +110,24 @@ class Sizes:
             self._made[key] = self._step("reduce_max", [row], {"axes": (0,), "keepdims": True})
         return self._made[key]
 
-    def run(self, start: Dim, size: Dim, step: int = 1) -> str:
-        """A row of `size` whole numbers from `start` on, which may depend on open axes."""
+    def run(self, start: Dim, size: Dim, step: int = 1, table: int = 0) -> str:
+        """A row of `size` whole numbers from `start` on, which may depend on open axes.
+
+        Places in a table of `table` entries count from its end where they go down with an open
+        size, so that a gather refuses those before the first instead of taking the last.
+        """
         if isinstance(start, int):
             return self.count(size, start, step)
         last = canonical(f"({start})+({step})*(({size})-1)")
         if isinstance(last, int):
-            return self._step("reverse", [self.count(size, last, -step)], {"axes": (0,)})
+            return self._step("reverse", [self.count(size, from_end(last, table), -step)], {"axes": (0,)})
         for part in self._open_sizes():
             middle = canonical(f"({start})+({step})*({part})")
             if isinstance(middle, int):
                 rest = subtract(size, part)
-                head = self._step("reverse", [self.count(part, middle - step, -step)], {"axes": (0,)})
+                head = self._step(
+                    "reverse", [self.count(part, from_end(middle - step, table), -step)], {"axes": (0,)}
+                )
                 return self._step("concat", [head, self.count(rest, middle, step)], {"axis": 0})
         raise Unsupported(f"it counts from {start!r} to {last!r}", "give its axes whole sizes")
 
@@ -153,6 +167,28 @@ def part(axis: int, start: int, end: int | None, step: int = 1) -> dict[str, Att
     """Attributes of a slice of one axis."""
     last = 2**31 - 1 if end is None else end
     return {"starts": (start,), "ends": (last,), "axes": (axis,), "steps": (step,)}
+
+
+def from_end(place: int, table: int) -> int:
+    """A place in a table of `table` entries, counted from its end.
+
+    >>> from_end(3, 40), from_end(-1, 40)
+    (-37, -1)
+    """
+    return place - table if place >= 0 else place
+
+
+def in_groups(dim: Dim, names: frozenset[str], step: int, less: int) -> Dim:
+    """A size with `step*N - less` for each name N of `names`.
+
+    >>> in_groups("(S+T)//2", frozenset("T"), 2, 0), in_groups("T+1", frozenset("T"), 4, 1)
+    ('(S//2)+T', '4*T')
+    """
+    if isinstance(dim, int):
+        return dim
+    return canonical(
+        re.sub(r"\b[A-Za-z_]\w*\b", lambda m: f"({step}*{m[0]}-{less})" if m[0] in names else m[0], dim)
+    )
 
 
 def always(size: Dim, other: Dim) -> bool:

@@ -76,14 +76,45 @@ def bind(shape: Sequence[Dim], binding: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def solve(shape: Sequence[Dim], actual: Sequence[int], who: str) -> dict[str, int]:
-    """The binding under which `shape` is `actual`: plain symbols are read off, the rest checked."""
+    """The binding under which `shape` is `actual`: plain symbols are read off, the rest checked.
+
+    A multiple of a symbol, less a number or not, is solved for the symbol where nothing else binds it.
+
+    >>> solve(("2*T", "T+1", 4), (6, 4, 4), "x")
+    {'T': 3}
+    """
     if len(shape) != len(actual):
         raise GraphError(f"{who} has shape {list(actual)}, expected {show(shape)}")
     binding = {d: a for d, a in zip(shape, actual, strict=True) if isinstance(d, str) and d.isidentifier()}
+    for axis, (dim, size) in enumerate(zip(shape, actual, strict=True)):
+        found = None if isinstance(dim, int) else _steps(dim)
+        if found is None or found[0] in binding:
+            continue
+        name, step, offset = found
+        if (size - offset) % step or size < offset:
+            raise GraphError(
+                f"{who} has shape {list(actual)}, expected {show(shape)}: axis {axis} is {size} long, but "
+                f"the model was exported for multiples of {step}{_more(offset)}; pad the last chunk"
+            )
+        binding[name] = (size - offset) // step
     for dim, size in zip(shape, actual, strict=True):
         if not symbols(dim) - binding.keys() and evaluate(dim, binding) != size:
             raise GraphError(f"{who} has shape {list(actual)}, expected {show(shape)}")
     return binding
+
+
+def _steps(dim: str) -> tuple[str, int, int] | None:
+    """Name, step and offset of a dimension `step*name + offset` with a positive step, else None."""
+    terms = dict(_terms(dim))
+    offset = terms.pop((), 0)
+    (factors, step), *more = terms.items() or [((), 0)]
+    if more or len(factors) != 1 or not factors[0].isidentifier() or step < 1:
+        return None
+    return factors[0], step, offset
+
+
+def _more(offset: int) -> str:
+    return f" {'plus' if offset > 0 else 'less'} {abs(offset)}" if offset else ""
 
 
 def show(shape: Sequence[Dim]) -> str:

@@ -5,6 +5,7 @@ import onnx
 import pytest
 from frontends.onnx_models import evaluate, inputs_of, model, normal
 
+from nnaq.errors import OpError
 from nnaq.frontends.onnx_handlers import HANDLERS
 from nnaq.frontends.onnx_importer import Walk, problem
 from nnaq.frontends.ports import Names
@@ -21,6 +22,11 @@ HELD = {
     "unit": np.array(1),
     "four": np.array([4]),
     "w": normal(6, 4),
+    "v": normal(11, 4),
+    "turned": normal(4, 2),
+    "five": np.array([5]),
+    "six": np.array([6]),
+    "far": np.array([2**63 - 1]),
 }
 
 
@@ -94,6 +100,18 @@ CASES = {
         "(float[N,4] x) => (float y) { s = Shape(x) n = Slice(s, zero, one) m = Add(n, one) "
         "k = Slice(w, one, m, zero) y = Add(x, k) }"
     ),
+    "open start of a table": (
+        "(float[N,4] x) => (float y) { s = Shape(x) n = Slice(s, zero, one) m = Sub(six, n) "
+        "k = Slice(w, m, far, zero) y = Add(x, k) }"
+    ),
+    "open start from the end": (
+        "(float[N,4] x) => (float y) { s = Shape(x) n = Slice(s, zero, one) m = Sub(zero, n) "
+        "k = Slice(w, m, far, zero) y = Add(x, k) }"
+    ),
+    "open start and end of a table": (
+        "(float[N,4] x) => (float y) { s = Shape(x) n = Slice(s, zero, one) m = Sub(six, n) p = Add(five, n) "
+        "k = Slice(v, m, p, zero) y = MatMul(k, turned) }"
+    ),
     "open end of its own": (
         "(float[N,4] x) => (float y) { s = Shape(x) n = Slice(s, zero, one) m = Sub(n, one) "
         "y = Slice(x, one, m, zero) }"
@@ -136,3 +154,23 @@ def test_meaning_equals_the_onnx_evaluator(case: str) -> None:
 def test_open_sizes_are_refused_where_they_are_needed(text: str, reason: str) -> None:
     (found,) = walked(model(text, {"four": HELD["four"]} if "four" in text else {})).problems
     assert reason in str(found)
+
+
+@pytest.mark.parametrize(
+    ("case", "table", "most"),
+    [("open start of a table", "w", 6), ("open start from the end", "w", 6)]
+    + [("open start and end of a table", table, 6) for table in ("v", "longer")],
+)
+def test_more_entries_than_a_table_has_are_refused(case: str, table: str, most: int) -> None:
+    text = CASES[case].replace("Slice(v,", f"Slice({table},")
+    held = HELD | {"longer": normal(12, 4)}
+    given = model(text, {name: array for name, array in held.items() if name in text})
+    walk = walked(given)
+    walk.builder.output(walk.values["y"])
+    graph = walk.builder.build()
+    for size in range(1, most + 1):
+        inputs = {"x": normal(size, 4)}
+        found, expected = run(graph, inputs).outputs["y"], evaluate(given, inputs)["y"]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(OpError, match="gather has the index"):
+        run(graph, {"x": normal(most + 1, 4)})

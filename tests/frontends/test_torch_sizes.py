@@ -1,13 +1,18 @@
 """Open axes of torch modules: cut, counted, repeated, masked, viewed; nothing fixed to the example."""
 
+import numpy as np
 import pytest
 import torch
 from frontends.torch_modules import FLAT, ROWS, STEPS, Of, same_as_torch
 from torch.nn import functional
 
-from nnaq.errors import FrontendError
+from nnaq import pipeline
+from nnaq.errors import FrontendError, GraphError, OpError
 from nnaq.frontends.ports import ImportOptions
 from nnaq.frontends.torch import load
+from nnaq.interpret import run
+from nnaq.quantize.calibrate import calibrate
+from nnaq.targets import load_target
 
 LONG = torch.randn(40, 4, generator=torch.Generator().manual_seed(3))
 
@@ -136,3 +141,79 @@ def test_what_has_no_graph_is_refused_with_a_way_out(name):
     function, said = REFUSED[name]
     with pytest.raises(FrontendError, match=said):
         load(Of(lambda m, x: function(x)), [torch.randn(6, 4)], ImportOptions(shapes={"x": FLAT}))
+
+
+SIDE_BY_SIDE = {
+    "two frames": (lambda x: x.reshape(x.shape[0] // 2, 8), 8, ("2*T", 4), 2),
+    "three frames, the rest worked out": (lambda x: x.reshape(-1, 12), 9, ("3*T", 4), 3),
+    "two of all but one": (lambda x: x[1:].reshape(-1, 8), 9, ("2*T-1", 4), 2),
+    "two of every other": (lambda x: x[::2].reshape(-1, 8), 8, ("4*T", 4), 4),
+}
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_frames_side_by_side_refuse_a_rest(name):
+    function, traced, shape, step = SIDE_BY_SIDE[name]
+    module = Of(lambda m, x: function(x)).eval()
+    read = load(module, [torch.randn(traced, 4)], ImportOptions(time={"x": 0}))
+    assert read.graph.types["x"].shape == shape
+    assert any(f"so T is written {shape[0]}" in note for note in read.notes)
+    assert "slice" not in [node.op for node in read.graph.nodes][1:]
+    for frames in range(2, 3 * step + 2):
+        x = torch.randn(frames, 4)
+        if (frames - traced) % step:
+            with pytest.raises(GraphError, match=f"input 'x' .* {frames} long.* multiples of {step}"):
+                run(read.graph, {"x": x.numpy()})
+        else:
+            assert (run(read.graph, {"x": x.numpy()}).outputs["output"] == function(x).numpy()).all()
+
+
+def test_the_integers_refuse_a_rest_too_and_whole_chunks_run():
+    module = Of(lambda m, x: x.reshape(1, x.shape[1] // 2, 8)).eval()
+    options = ImportOptions(time={"x": 1})
+    graph = pipeline.simplify(load(module, [torch.randn(1, 4, 4)], options).graph)
+    x = torch.randn(1, 8, 4).numpy()
+    crossing = pipeline.cross(
+        graph, calibrate(graph, [{"x": x}]), pipeline.Options(load_target("edge8"), "i8")
+    )
+    whole = run(crossing.integer, {"x": x}).outputs["output"]
+    assert (run(crossing.integer, {"x": x}, chunk=6).outputs["output"] == whole).all()
+    for frames, chunk in ((3, None), (1, None), (8, 3)):
+        with pytest.raises(GraphError, match="pad the last chunk"):
+            run(crossing.integer, {"x": x[:, :frames]}, chunk=chunk)
+
+
+@pytest.mark.parametrize("frames", range(1, 8))
+def test_a_model_that_pads_or_cuts_to_a_multiple_itself_takes_every_size(frames):
+    for function in (OPEN["pad to a multiple"][0], OPEN["cut to a multiple"][0]):
+        read = load(
+            Of(lambda m, x, made=function: made(x)), [torch.randn(6, 4)], ImportOptions(time={"x": 0})
+        )
+        x = torch.randn(frames, 4)
+        assert (run(read.graph, {"x": x.numpy()}).outputs["output"] == function(x).numpy()).all()
+
+
+def test_what_is_cut_off_in_front_is_not_taken_for_the_end():
+    def late(x):
+        return x[x.shape[0] % 2 :].reshape(x.shape[0] // 2, 8)
+
+    with pytest.raises(FrontendError, match="it counts from"):
+        load(Of(lambda m, x: late(x)), [torch.randn(6, 4)], ImportOptions(time={"x": 0}))
+
+
+TOO_LONG = {
+    "end of a table": (lambda x: x + LONG[-x.shape[0] :], 40),
+    "end of a table, counted from the front": (lambda x: x + LONG[40 - x.shape[0] :], 40),
+    "middle of a table": (lambda x: LONG[19 - (x.shape[0] - 1) : 19 + x.shape[0]].sum(0), 20),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_more_frames_than_a_table_has_are_refused(name):
+    function, most = TOO_LONG[name]
+    read = load(Of(lambda m, x: function(x)), [torch.randn(6, 4)], ImportOptions(time={"x": 0}))
+    x = torch.randn(most, 4)
+    found = run(read.graph, {"x": x.numpy()}).outputs["output"]
+    np.testing.assert_allclose(found, function(x).numpy(), rtol=0, atol=1e-5)
+    with pytest.raises(OpError, match="gather has the index"):
+        run(read.graph, {"x": torch.randn(most + 1, 4).numpy()})

@@ -91,3 +91,21 @@ def test_symbols_are_solved_and_checked():
             dims.solve(("T", 4, "T-2"), wrong, "x")
     with pytest.raises(GraphError, match="'T-1' cannot be evaluated"):
         dims.evaluate("T-1", {})
+
+
+def test_a_multiple_of_a_symbol_is_solved_where_it_divides():
+    assert dims.solve(("2*T", "T+1"), (6, 4), "x") == {"T": 3}
+    assert dims.solve(("3*T-1",), (8,), "x") == {"T": 3}
+    assert dims.solve(("T", "2*T"), (0, 0), "x") == {"T": 0}
+    for shape, wrong, step in (
+        (("2*T",), (3,), "2"),
+        (("3*T-1",), (6,), "3 less 1"),
+        (("T+4",), (3,), "1 plus 4"),
+    ):
+        with pytest.raises(
+            GraphError, match=rf"axis 0 is {wrong[0]} long.* multiples of {step}; pad the last"
+        ):
+            dims.solve(shape, wrong, "x")
+    for wrong in ((3, 5), (2, 6)):
+        with pytest.raises(GraphError, match="x has shape"):
+            dims.solve(("T", "2*T"), wrong, "x")
