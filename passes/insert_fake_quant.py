@@ -59,10 +59,11 @@ class _Inserter:
 
     def __init__(self, graph: Graph, chosen: CodeTypes, rounding: str) -> None:
         self.before, self.kinds, self.rounding = graph, chosen.types, rounding
-        self.left = chosen.unrounded | chosen.host
+        self.left, self.converted = chosen.unrounded | chosen.host, chosen.converted
         self.types = dict(graph.types)
         self.nodes: list[Node] = []
         self.renamed: dict[str, str] = {}
+        self.copies: dict[tuple[str, TensorType], str] = {}
 
     def graph(self) -> Graph:
         for port in self.before.inputs:
@@ -74,15 +75,30 @@ class _Inserter:
     def copy(self, node: Node) -> None:
         op = lookup(node.op)
         for position, value in enumerate(node.inputs):
-            if value in self.before.constants and position not in op.reals and value not in self.renamed:
+            if value not in self.before.constants or position in op.reals or value in self.renamed:
+                continue
+            if (node.name, position) not in self.converted:
                 self.quantized(value, "half_even")
-        inputs = tuple(self.renamed.get(v, v) for v in node.inputs)
+        inputs = tuple(self.operand(node, i, v) for i, v in enumerate(node.inputs))
         rounded = [v for v in node.outputs if not op.moves and v not in self.left]
         raw = tuple(f"{v}.raw" if v in rounded else v for v in node.outputs)
         self.nodes.append(replace(node, inputs=inputs, outputs=raw))
         for value in rounded:
             self.types[f"{value}.raw"] = self.types[value]
             self.round(f"{value}.raw", value, self.kinds[value], "half_even")
+
+    def operand(self, node: Node, position: int, value: str) -> str:
+        """What the node reads: the rounded copy of an input or constant, or a copy in other codes."""
+        source, kind = self.renamed.get(value, value), self.converted.get((node.name, position))
+        if kind is None:
+            return source
+        if value in self.before.constants:
+            source = value  # its own codes may be coarser
+        if (value, kind) not in self.copies:
+            copy = self.copies[value, kind] = f"{value}.{kind.dtype}.{len(self.copies)}"
+            self.types[copy] = self.types[value]
+            self.round(source, copy, kind, "half_even")
+        return self.copies[value, kind]
 
     def quantized(self, value: str, rounding: str) -> None:
         """Round an input or a constant; its readers will read the rounded copy."""

@@ -53,7 +53,9 @@ class _Crossing:
         self.weights: dict[str, np.ndarray] = {}
         self.classes = code_classes(graph)
         self.host = host_values(graph, islands)
-        self.rounded = {n.inputs[0]: n for n in graph.nodes if n.op == "fake_quantize"}
+        roundings = (n for n in graph.nodes if n.op == "fake_quantize")
+        # A rounding of a result is `y.raw -> y`; any other makes a copy of codes that are there already.
+        self.rounded = {n.inputs[0]: n for n in roundings if n.inputs[0] == f"{n.outputs[0]}.raw"}
         self.by_class = {
             self.classes[n.outputs[0]]: code_type(n.attrs, ())
             for n in graph.nodes

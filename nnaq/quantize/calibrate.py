@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnaq.errors import DataError
-from nnaq.interpret import Interpreter, chunks
+from nnaq.interpret import Interpreter, check_inputs, chunks
 from nnaq.ir.graph import Graph
 from nnaq.quantize.observers import Observer
 
@@ -46,14 +46,15 @@ def calibrate(
 ) -> Ranges:
     """Ranges of every value of a real graph over the recordings (each a dict of inputs, time first).
 
-    Raises DataError where a recording holds NaN or infinity, or the model makes one of it.
+    Raises DataError where a recording has other inputs than the graph or holds NaN or infinity, or the
+    model makes one of it.
     """
     observers = {value: Observer(observer, percentile) for value in observed_values(graph)}
     interpreter = Interpreter(graph, keep=observers)
     count = 0
     for recording in recordings:
         interpreter.reset()
-        for piece in chunks(graph, recording, CHUNK):
+        for piece in chunks(graph, check_inputs(graph, recording), CHUNK):
             _observe(graph, observers, interpreter.step(piece).values)
         count += 1
     if count == 0:

@@ -53,17 +53,21 @@ STRENGTH = ("i16", "probability", "i16 power_of_two", "flag", "whole", "accumula
 
 
 def demands(graph: Graph) -> dict[str, Demand]:
-    """What classes insist on, whatever the recipe says, by class."""
+    """What classes insist on, whatever the recipe says, by class.
+
+    What an operator makes counts before what others would like to read; those read a converted copy.
+    """
     classes = code_classes(graph)
-    found: dict[str, Demand] = {}
+    read: dict[str, Demand] = {}
+    made: dict[str, Demand] = {}
     for node in graph.nodes:
         for position, demand in lookup(node.op).demands.items():
             value = value_at(node, position)
             if value:
-                made = _demand(node, demand)
-                held = found.setdefault(classes[value], made)
-                found[classes[value]] = max(held, made, key=lambda d: STRENGTH.index(d.word))
-    return found
+                found, wanted = made if position < 0 else read, _demand(node, demand)
+                held = found.setdefault(classes[value], wanted)
+                found[classes[value]] = max(held, wanted, key=lambda d: STRENGTH.index(d.word))
+    return read | made
 
 
 def _demand(node: Node, demand: str) -> Demand:

@@ -18,6 +18,12 @@ from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.code_classes import Demand, code_classes, demands
 from nnaq.quantize.scales import FLAG, PROBABILITY, WHOLE, activation_quant, weight_type
 
+SUMS = ("add", "sub", "mul")
+"""Operators that take 32-bit operands where the result is exact; beside reals a rescale of 32 bits to
+much finer steps would leave its accumulator."""
+SMALL_WHOLE = TensorType("i16", (), Quant((1.0,)))
+"""Whole numbers beside reals, saturated to 16 bits: a position beyond 32,767 stays there."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -40,12 +46,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class CodeTypes:
-    """types: by value; biases and other real operands have none. unrounded: results whose codes
-    follow exactly from the operands' codes. host: results that only the host reads, in float."""
+    """What every value is in integers.
+
+    types      by value; biases and other real operands have none
+    unrounded  results whose codes follow exactly from the operands' codes
+    host       results that only the host reads, in float
+    converted  the codes in which a node reads an operand that has others, by node and position
+    """
 
     types: Mapping[str, TensorType]
     unrounded: frozenset[str]
     host: frozenset[str]
+    converted: Mapping[tuple[str, int], TensorType]
 
 
 def choose_types(graph: Graph, choice: Choice) -> CodeTypes:
@@ -85,18 +97,37 @@ class _Chooser:
         self.host = host_values(graph, choice.islands)
         self.rounded = {self.classes[v] for node in left for v in node.outputs}
         self.unrounded: set[str] = set()
+        self.converted: dict[tuple[str, int], TensorType] = {}
 
     def chosen(self) -> CodeTypes:
         found = {v: self.of(v) for v in sorted(self.graph.sources - self.graph.constants.keys())}
         for node in self.graph.nodes:
             found |= self.constants(node, found)
             exact = self.exact(node, found)
+            self.convert(node, found, exact is not None)
             if exact is not None:
                 self.by_class[self.classes[node.outputs[0]]] = exact[0].with_shape(())
                 self.unrounded.update(node.outputs)
             found |= {v: self.of(v) for v in node.outputs}
         found |= {state.initial: self.of(state.initial) for state in self.graph.states}
-        return CodeTypes(found, frozenset(self.unrounded), self.host)
+        return CodeTypes(found, frozenset(self.unrounded), self.host, self.converted)
+
+    def convert(self, node: Node, found: Mapping[str, TensorType], exact: bool) -> None:
+        """Note the operands that a node cannot read as they are: flags, and whole numbers among reals."""
+        op = lookup(node.op)
+        if node.name in self.choice.islands:
+            return
+        tied = {position for group in op.ties for position in group}
+        for position, value in enumerate(node.inputs):
+            kind = found.get(value)
+            if not value or kind is None or value in self.graph.constants:
+                continue
+            wanted = {"whole": WHOLE, "flag": FLAG}.get(op.demands.get(position, ""))
+            if wanted is None and not exact and not op.moves and position not in tied and is_whole(kind):
+                meets_reals = op.name in SUMS or not reads(op, position, "i32")
+                wanted = SMALL_WHOLE if meets_reals else None
+            if wanted is not None and (kind.dtype, kind.quant) != (wanted.dtype, wanted.quant):
+                self.converted[node.name, position] = wanted.with_shape(kind.shape)
 
     def of(self, value: str) -> TensorType:
         """The code type of an activation: its class's, in the value's own shape."""
@@ -143,7 +174,10 @@ class _Chooser:
             if value not in self.graph.constants or position in op.reals:
                 continue
             if position not in op.weights:
-                made[value] = self.beside(node, position, found) or self.of(value)
+                beside = self.beside(node, position, found)
+                if beside is not None:
+                    self.converted[node.name, position] = beside
+                made[value] = self.of(value)
             elif value in self.choice.codes:
                 made[value] = self.choice.codes[value].with_shape(self.graph.types[value].shape)
             else:
@@ -157,21 +191,18 @@ class _Chooser:
         """
         value = node.inputs[position]
         others = [found[v] for v in node.inputs if v and v in found and found[v].dtype == "i32"]
-        if not others or len(self.graph.readers[value]) != 1 or self.classes[value] in self.by_class:
+        if not others:
             return None
         kind = others[0].with_shape(self.graph.types[value].shape)
-        array = self.graph.constants[value].astype(np.float64)
-        if (
-            kind.quant is None
-            or kind.quant.axis is not None
-            or np.abs(array / kind.scale).max(initial=0) > 2**30
-        ):
+        if kind.quant is None or kind.quant.axis is not None:
+            return None
+        codes = self.graph.constants[value].astype(np.float64) / kind.scale
+        if np.abs(codes).max(initial=0) > 2**30 or (is_whole(kind) and np.any(codes != np.rint(codes))):
             return None
         operands = tuple(kind if v == value else found.get(v) if v else None for v in node.inputs)
         results = tuple(self.graph.types[v] for v in node.outputs)
         if lookup(node.op).follow(Signature(operands, results, node.attrs)) is None:
             return None
-        self.by_class[self.classes[value]] = kind.with_shape(())
         return kind
 
     def weight(self, node: Node, position: int, found: Mapping[str, TensorType]) -> TensorType:
@@ -185,7 +216,8 @@ class _Chooser:
     def exact(self, node: Node, found: Mapping[str, TensorType]) -> tuple[TensorType, ...] | None:
         """Types that follow from the operands, if every reader can take them."""
         op = lookup(node.op)
-        operands = tuple(found.get(v) if v else None for v in node.inputs)
+        read = (self.converted.get((node.name, i)) or found.get(v) for i, v in enumerate(node.inputs))
+        operands = tuple(kind if v else None for v, kind in zip(node.inputs, read, strict=True))
         results = tuple(self.graph.types[v] for v in node.outputs)
         signature = Signature(operands, results, node.attrs)
         if any(self.classes[v] in self.rounded for v in node.outputs):
@@ -219,6 +251,11 @@ class _Chooser:
             for member in self.members[group]
             for node in self.graph.readers.get(member, ())
         )
+
+
+def is_whole(kind: TensorType) -> bool:
+    """Whether codes are whole numbers in 32 bits."""
+    return kind.dtype == "i32" and kind.quant == WHOLE.quant
 
 
 def reads(op: Op, position: int, dtype: str) -> bool:

@@ -96,6 +96,8 @@ def one(case) -> tuple[Graph, dict[str, np.ndarray]]:
         b.output(name)
     feeds = {f"x{i}": normal(*shape, seed=i) for i, shape in enumerate(inputs)}
     feeds = {name: np.abs(array) + 0.1 if op in ("log", "sqrt") else array for name, array in feeds.items()}
+    wholes = [f"x{i}" for i, demand in lookup(op).demands.items() if demand == "whole" and i >= 0]
+    feeds |= {name: np.rint(np.abs(feeds[name])) for name in wholes if name in feeds}
     real = pipeline.simplify(verify(b.build()))
     return crossed(real, feeds, excluding(op)), feeds
 

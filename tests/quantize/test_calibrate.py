@@ -57,6 +57,11 @@ def test_everything_but_constants_is_observed():
     assert observed_values(counter()) == ["x", "y", "h2", "h3"]
 
 
+def test_a_recording_of_other_inputs_is_refused():
+    with pytest.raises(DataError, match="graph 'counter' takes x; found z"):
+        calibrate(counter(), [{"z": normal(3, 2)}])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_not_finite_is_refused_by_name(value):
     with pytest.raises(DataError, match="value 'x' of model 'counter' is not finite on the calibration data"):

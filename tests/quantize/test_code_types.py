@@ -129,3 +129,60 @@ def test_codes_of_a_file_stand_whatever_calibration_saw():
     crossing = crossed(attention(), codes=held)
     assert crossing.integer.types["x.fq"].quant == held["x"].quant
     assert crossing.integer.types["w"].quant == held["w"].quant
+
+
+def test_whole_numbers_among_reals_are_read_in_16_bits():
+    builder = start()
+    builder.node("arange", ["x"], {"axis": 0, "start": 0, "step": 1}, ["place"], name="place")
+    builder.constant("step", np.array(0.05))
+    builder.node("mul", ["place", "step"], {}, ["angle"], name="angle")
+    builder.node("cos", ["angle"], {}, ["wave"], name="wave")
+    builder.output("wave", 0)
+    builder.constant("half", np.array(0.5))
+    builder.node("add", ["place", "half"], {}, ["middle"], name="middle")
+    builder.output("middle", 0)
+    crossing = crossed(builder.build(), activations="i16")
+    assert [n.op for n in crossing.integer.nodes].count("rescale") == 1  # one copy for both readers
+    found, exact = (run(g, INPUTS).outputs for g in (crossing.integer, crossing.real))
+    np.testing.assert_allclose(found["wave"], exact["wave"], atol=2e-3)
+    np.testing.assert_allclose(found["middle"], exact["middle"], atol=2e-3)
+
+
+def test_flags_are_counted_as_whole_numbers():
+    builder = start()
+    builder.constant("zero", np.zeros(()))
+    builder.node("greater", ["x", "zero"], {}, ["flag"], name="flag")
+    builder.node("one_hot", ["flag"], {"depth": 2, "axis": -1}, ["y"], name="y")
+    builder.output("y", 0)
+    crossing = crossed(builder.build())
+    assert crossing.integer.types["flag"].dtype == "i8"
+    made = run(crossing.integer, INPUTS).outputs["y"]
+    sure = np.abs(INPUTS["x"]) > crossing.integer.types["x.fq"].scale  # nearer to 0 the sign is lost
+    np.testing.assert_array_equal(made[..., 1][sure], (INPUTS["x"] > 0)[sure])
+
+
+def test_a_constant_beside_32_bits_takes_them_too():
+    builder = start()
+    builder.node("square", ["x"], {}, ["power"], name="power")
+    builder.constant("epsilon", np.array(1e-4))
+    builder.node("add", ["power", "epsilon"], {}, ["lifted"], name="lifted")
+    builder.node("log", ["lifted"], {}, ["y"], name="y")
+    builder.output("y", 0)
+    integer = crossed(builder.build(), activations="i16").integer
+    kind = integer.types["lifted"]
+    assert kind.dtype == "i32"
+    assert integer.types[integer.node("lifted").inputs[1]] == kind.with_shape(())
+    assert "rescale" not in {node.op for node in integer.nodes}
+
+
+def test_whole_numbers_reach_an_output_exactly():
+    builder = start()
+    builder.node("arange", ["x"], {"axis": 0, "start": 0, "step": 1}, ["place"], name="place")
+    builder.constant("one", np.array(1.0))
+    builder.node("sub", ["place", "one"], {}, ["y"], name="y")
+    builder.node("mul", ["x", "one"], {}, ["z"], name="z")  # the same constant among reals
+    for port in ("y", "z"):
+        builder.output(port, 0)
+    made = run(crossed(builder.build()).integer, INPUTS).outputs
+    np.testing.assert_array_equal(made["y"], np.arange(20) - 1)
+    np.testing.assert_allclose(made["z"], INPUTS["x"], atol=0.05)
