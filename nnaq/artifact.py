@@ -152,10 +152,21 @@ def write_golden(path: Path, graph: Graph, inputs: Mapping[str, np.ndarray], res
     `activation:NAME` (values kept by the run), integers as stored.
     """
     arrays = {f"input:{p.name}": _time_first(inputs[p.name], p.time_axis) for p in graph.inputs}
-    arrays |= {f"output:{p.name}": _time_first(result.outputs[p.name], p.time_axis) for p in graph.outputs}
-    arrays |= {f"state:{name}": array for name, array in result.states.items()}
+    arrays |= result_arrays(graph, result)
     arrays |= {f"activation:{name}": array for name, array in result.values.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+
+
+def result_arrays(graph: Graph, result: Result, steps: bool = False) -> dict[str, np.ndarray]:
+    """`output:NAME`, time first, and `state:NAME`, as golden.npz and `nnaq run` write them.
+
+    steps: the outputs have one more axis in front, over the steps; time comes second.
+    """
+    arrays = {
+        f"output:{p.name}": _time_first(result.outputs[p.name], p.time_axis, int(steps))
+        for p in graph.outputs
+    }
+    return arrays | {f"state:{name}": array for name, array in result.states.items()}
 
 
 def stage_text(out: Path, stage: str) -> str:
@@ -216,8 +227,9 @@ def _part(arrays: Mapping[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
     return {name.removeprefix(f"{kind}:"): a for name, a in arrays.items() if name.startswith(f"{kind}:")}
 
 
-def _time_first(array: np.ndarray, time_axis: int | None) -> np.ndarray:
-    return array if time_axis is None else np.moveaxis(array, time_axis, 0)
+def _time_first(array: np.ndarray, time_axis: int | None, front: int = 0) -> np.ndarray:
+    """Time at axis `front`; as many axes that are no part of the port stand before its own."""
+    return array if time_axis is None else np.moveaxis(array, front + time_axis, front)
 
 
 def _time_back(array: np.ndarray, time_axis: int | None) -> np.ndarray:

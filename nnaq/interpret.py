@@ -16,8 +16,8 @@ from nnaq.errors import DataError
 from nnaq.ir.dims import show, solve, symbols
 from nnaq.ir.graph import Graph, Node, Port
 from nnaq.ir.op import lookup
-from nnaq.ir.types import storage
-from nnaq.ir.verify import is_real
+from nnaq.ir.types import Quant, storage
+from nnaq.ir.verify import is_real, is_real_graph
 
 Mode = Literal["fast", "reference"]
 Values = dict[str, np.ndarray]
@@ -96,17 +96,65 @@ def initial_states(graph: Graph) -> Values:
 
 
 def check_inputs(graph: Graph, inputs: Mapping[str, np.ndarray]) -> Values:
-    """The inputs in the storage of their types. Raises DataError: which, what shape, what is expected."""
+    """The inputs in the storage of their types.
+
+    Raises DataError: names or a shape that the graph does not take; what is no number; NaN or infinity
+    for a graph with codes, which has none for them; fractions in an input of whole numbers, see
+    `whole_inputs`. A real graph takes infinities: a mask may hold them.
+    """
+    arrays, whole = _named(graph, inputs), whole_inputs(graph)
+    for name, array in arrays.items():
+        kind = graph.types[name]
+        if array.ndim != kind.rank:
+            raise DataError(
+                f"input {name!r} has shape {list(array.shape)}, the model takes {show(kind.shape)}"
+            )
+        solve(kind.shape, array.shape, f"input {name!r}")
+    return {name: _stored(graph, name, array, name in whole) for name, array in arrays.items()}
+
+
+def _named(graph: Graph, inputs: Mapping[str, Any]) -> Values:
+    """The inputs in the order of the graph's, as arrays. Raises DataError for other names."""
     names = [port.name for port in graph.inputs]
     if set(inputs) != set(names):
-        raise DataError(f"graph {graph.name!r} takes {', '.join(names)}; found {', '.join(sorted(inputs))}")
-    for name in names:
-        kind = graph.types[name]
-        if len(inputs[name].shape) != kind.rank:
-            shape = list(inputs[name].shape)
-            raise DataError(f"input {name!r} has shape {shape}, the model takes {show(kind.shape)}")
-        solve(kind.shape, inputs[name].shape, f"input {name!r}")
-    return {name: np.asarray(inputs[name], storage(graph.types[name].dtype)) for name in names}
+        found = ", ".join(sorted(inputs)) or "none"
+        raise DataError(f"graph {graph.name!r} takes {', '.join(names)}; found {found}")
+    return {name: np.asarray(inputs[name]) for name in names}
+
+
+def whole_inputs(graph: Graph) -> frozenset[str]:
+    """Inputs that stand for whole numbers: reals that are read as i32 codes of scale 1 and nothing else."""
+    return frozenset(port.name for port in graph.inputs if _is_whole(graph, port.name))
+
+
+def _is_whole(graph: Graph, name: str) -> bool:
+    readers = graph.readers.get(name, ())
+    return (
+        bool(readers)
+        and graph.types[name].dtype == "f32"
+        and all(
+            node.op == "quantize"
+            and (code := graph.types[node.outputs[0]]).dtype == "i32"
+            and code.quant == Quant((1.0,))
+            for node in readers
+        )
+    )
+
+
+def _stored(graph: Graph, name: str, array: np.ndarray, whole: bool) -> np.ndarray:
+    """One input in the storage of its type; see check_inputs."""
+    dtype = graph.types[name].dtype
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"input {name!r} holds {array.dtype}, the model takes {dtype}")
+    if array.dtype.kind == "f":
+        if dtype == "f32" and array.dtype != np.float32:
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+                array = np.asarray(array, np.float32)
+        if not np.isfinite(array).all() and (dtype != "f32" or not is_real_graph(graph)):
+            raise DataError(f"input {name!r} holds values that are NaN or infinite")
+        if whole and (parts := array[array != np.rint(array)]).size:
+            raise DataError(f"input {name!r} takes whole numbers, found {parts[0]}")
+    return np.asarray(array, storage(dtype))
 
 
 def chunks(graph: Graph, inputs: Mapping[str, np.ndarray], size: int) -> Iterator[Values]:
@@ -141,7 +189,7 @@ def run(
     Outputs are joined along the time axis of their port, kept values along the axis that has the
     time of an input in its size; without one the last chunk's stands.
     """
-    interpreter = Interpreter(graph, mode, keep)
+    interpreter, inputs = Interpreter(graph, mode, keep), _named(graph, inputs)
     pieces = [
         interpreter.step(piece)
         for piece in chunks(graph, inputs, chunk or max(frame_count(graph, inputs), 1))

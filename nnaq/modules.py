@@ -83,14 +83,20 @@ def _lowered(
 
 
 def by_name(graph: Graph, recording: Mapping[str, Any] | Sequence[Any]) -> dict[str, np.ndarray]:
-    """A recording as float32 arrays by input; arrays may be torch tensors."""
+    """A recording as float32 arrays by input; arrays may be torch tensors.
+
+    Raises DataError for other inputs than the graph's.
+    """
+    names = [port.name for port in graph.inputs]
     if not isinstance(recording, Mapping):
-        names = [port.name for port in graph.inputs]
         if len(recording) != len(names):
             raise DataError(
                 f"graph {graph.name!r} takes {', '.join(names)}; found a recording of {len(recording)} arrays"
             )
         recording = dict(zip(names, recording, strict=True))
+    if set(recording) != set(names):
+        found = ", ".join(sorted(map(str, recording))) or "none"
+        raise DataError(f"graph {graph.name!r} takes {', '.join(names)}; found a recording of {found}")
     return {name: _array(value) for name, value in recording.items()}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnaq import artifact
-from nnaq.artifact import is_written_by_nnaq, read_golden, write_golden, writing
+from nnaq.artifact import is_written_by_nnaq, read_golden, result_arrays, write_golden, writing
 from nnaq.errors import ArtifactError
 from nnaq.interpret import Result
 from nnaq.ir.build import Builder
@@ -240,3 +240,16 @@ def test_golden_files_that_do_not_fit_are_refused(tmp_path):
         read_golden(tmp_path / "b.npz", graph)
     with pytest.raises(ArtifactError, match="cannot be read as known answers"):
         read_golden(tmp_path / "gone.npz", graph)
+
+
+def test_results_have_the_layout_of_golden_arrays_with_steps_in_front(tmp_path):
+    graph, inputs, result = known_answers()
+    write_golden(tmp_path / "golden.npz", graph, inputs, result)
+    arrays = result_arrays(graph, result)
+    with np.load(tmp_path / "golden.npz") as golden:
+        assert sorted(arrays) == ["output:x", "state:h"]
+        assert all(np.array_equal(golden[name], array) for name, array in arrays.items())
+    stacked = {name: np.stack([array, array + 1]) for name, array in result.outputs.items()}
+    steps = result_arrays(graph, Result(stacked, result.states), steps=True)
+    assert np.array_equal(steps["output:x"], np.stack([arrays["output:x"], arrays["output:x"] + 1]))
+    assert np.array_equal(steps["state:h"], result.states["h"])

@@ -11,7 +11,7 @@ from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Constant, Signature, lookup
-from nnaq.ir.types import Quant, TensorType
+from nnaq.ir.types import Quant, TensorType, parse_type
 from nnaq.ir.verify import verify
 
 FRAME = TensorType("i8", (1, 4), Quant((0.05,), -3))
@@ -155,3 +155,77 @@ def test_chunks_cut_along_time_only():
 def test_inputs_that_do_not_fit_are_named(inputs, message):
     with pytest.raises(DataError, match=message):
         check_inputs(stateless(), inputs)
+
+
+def quantized_input(code: str) -> Graph:
+    """A real x[T], read as codes of the type."""
+    build = Builder("codes")
+    x = build.input("x", TensorType("f32", ("T",)), time_axis=0)
+    kind = parse_type(code)
+    build.output(build.node("quantize", (x,), {"rounding": "half_even"}, ("q",), (kind,))[0], time_axis=0)
+    return verify(build.build())
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([0.0, np.nan], np.float32),
+        np.array([np.inf, 0.0], np.float32),
+        np.array([0.0, -np.inf]),
+        np.array([1e300]),
+        np.array([1.0, np.nan], np.float16),
+    ],
+)
+def test_what_is_not_finite_is_no_code(array):
+    for graph in (quantized_input("i8[T]<0.1, 3>"), quantized_input("i32[T]<1.0, 0>")):
+        for call in (Interpreter(graph).step, lambda inputs, graph=graph: run(graph, inputs, chunk=1)):
+            with pytest.raises(DataError, match="input 'x' holds values that are NaN or infinite"):
+                call({"x": array})
+
+
+def test_a_real_graph_takes_infinities():
+    build = Builder("real")
+    x = build.input("x", TensorType("f32", ("T",)), time_axis=0)
+    build.output(build.node("relu", (x,), outputs=("y",))[0], time_axis=0)
+    assert run(verify(build.build()), {"x": np.array([np.inf, -np.inf])}).outputs["y"].tolist() == [np.inf, 0]
+
+
+def test_an_input_of_codes_takes_no_nan_either():
+    with pytest.raises(DataError, match="input 'x' holds values that are NaN or infinite"):
+        run(stateless(), {"x": np.full((2, 4), np.nan)})
+
+
+@pytest.mark.parametrize("array", [np.array([None, 1.0]), np.array(["1"]), np.array([1j])])
+def test_what_is_no_number_is_refused(array):
+    with pytest.raises(DataError, match=r"input 'x' holds .*, the model takes f32"):
+        run(quantized_input("i8[T]<0.1, 3>"), {"x": array})
+
+
+def test_nothing_and_lists_are_arrays_too():
+    graph = quantized_input("i8[T]<0.5, 0>")
+    with pytest.raises(DataError, match=r"input 'x' has shape \[\], the model takes \[T\]"):
+        Interpreter(graph).step({"x": None})
+    assert run(graph, {"x": [1, 2]}).outputs["q"].tolist() == [2, 4]
+
+
+def test_whole_numbers_are_not_rounded_from_fractions():
+    whole, scaled = quantized_input("i32[T]<1.0, 0>"), quantized_input("i32[T]<0.5, 0>")
+    assert run(whole, {"x": np.array([1.0, -2.0, 3.0])}).outputs["q"].tolist() == [1, -2, 3]
+    assert run(whole, {"x": np.array([1, -2, 3])}).outputs["q"].tolist() == [1, -2, 3]
+    assert run(scaled, {"x": np.array([1.5])}).outputs["q"].tolist() == [3]
+    with pytest.raises(DataError, match=r"input 'x' takes whole numbers, found 1\.5"):
+        Interpreter(whole).step({"x": np.array([1.0, 1.5, 2.5])})
+
+
+def test_a_whole_number_that_is_read_as_a_real_too_may_have_fractions():
+    build = Builder("both")
+    x = build.input("x", TensorType("f32", ("T",)), time_axis=0)
+    kind = parse_type("i32[T]<1.0, 0>")
+    build.output(build.node("quantize", (x,), {"rounding": "half_even"}, ("q",), (kind,))[0], time_axis=0)
+    build.output(build.node("relu", (x,), outputs=("r",))[0], time_axis=0)
+    assert run(verify(build.build()), {"x": np.array([1.25])}).outputs["r"].tolist() == [1.25]
+
+
+def test_run_names_the_inputs_it_takes():
+    with pytest.raises(DataError, match="graph 'stateless' takes x; found y"):
+        run(stateless(), {"y": np.zeros((2, 4))})

@@ -11,7 +11,7 @@ from frontends.onnx_models import model
 from frontends.torch_modules import OPTIONS, OUTPUTS, Speech, examples, noise
 
 import nnaq
-from nnaq.errors import DataError
+from nnaq.errors import DataError, FrontendError
 from nnaq.interpret import run
 from nnaq.modules import by_name, default_recipe
 
@@ -44,6 +44,36 @@ def test_a_recording_with_too_few_arrays_is_refused():
     graph = one_node("add", ["i8[T,4]<0.1, 0>", "i8[T,4]<0.1, 0>"], ["i8[]<0.1, 0>"])
     with pytest.raises(DataError, match="takes x0, x1; found a recording of 1 arrays"):
         by_name(graph, [np.zeros((3, 4))])
+
+
+@pytest.mark.parametrize("found", [{"y": np.zeros((3, 4))}, {"x0": 0, "x1": 0, "y": 0}, {}])
+def test_a_recording_of_other_inputs_is_refused(found):
+    graph = one_node("add", ["i8[T,4]<0.1, 0>", "i8[T,4]<0.1, 0>"], ["i8[]<0.1, 0>"])
+    told = ", ".join(found) or "none"
+    with pytest.raises(DataError, match=f"takes x0, x1; found a recording of {told}$"):
+        by_name(graph, found)
+
+
+def test_an_evaluation_recording_of_other_inputs_is_refused():
+    with pytest.raises(DataError, match="takes x; found a recording of y"):
+        nnaq.lower(Starred(), torch.zeros(2), [{"x": np.ones(2)}], [{"y": np.ones(2)}])
+
+
+def test_a_bare_tensor_is_the_only_example_input():
+    for example in (torch.zeros(2, 4), [torch.zeros(2, 4)]):
+        graph = nnaq.load_module(torch.nn.Linear(4, 3), example).graph
+        assert [(port.name, graph.types[port.name].shape) for port in graph.inputs] == [("input", (2, 4))]
+
+
+class Starred(torch.nn.Module):
+    def forward(self, x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x) if not rest else x + rest[0]
+
+
+def test_starred_arguments_are_refused_unless_empty():
+    assert [p.name for p in nnaq.load_module(Starred(), torch.zeros(2)).graph.inputs] == ["x"]
+    with pytest.raises(FrontendError, match=r"forward takes \*rest.*, which nnaq does not support"):
+        nnaq.load_module(Starred(), [torch.zeros(2), torch.zeros(2)])
 
 
 def test_every_name_of_the_face_is_found():

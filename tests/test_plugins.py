@@ -97,6 +97,17 @@ def test_a_file_adds_the_same(tmp_path):
     assert "halved(x)" in nnaq("ops", "--plugin", PLUGIN).stdout
 
 
+def test_what_a_plugin_lowered_asks_for_the_plugin(tmp_path):
+    lower(vendor_model(tmp_path), "--plugin", PLUGIN)
+    out = tmp_path / "out"
+    told = nnaq("show", out)
+    assert told.returncode == 2
+    assert "no operator 'halved'; if a plugin adds it" in told.stderr
+    assert "--plugin" in told.stderr
+    assert "changed" not in told.stderr
+    assert "halved" in nnaq("show", out, "--plugin", PLUGIN).stdout
+
+
 def test_without_the_plugin_the_operator_is_refused_by_name(tmp_path):
     said = nnaq("check", vendor_model(tmp_path))
     assert said.returncode == 2

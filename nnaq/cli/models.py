@@ -52,7 +52,7 @@ def run(
     """Run an integer model on arrays: `output:NAME` and `state:NAME` of the result."""
     import numpy as np
 
-    from nnaq.artifact import write_arrays
+    from nnaq.artifact import result_arrays, write_arrays
     from nnaq.export.read import read_integer
     from nnaq.interpret import Mode, run_steps
     from nnaq.interpret import run as run_graph
@@ -66,8 +66,7 @@ def run(
         result = run_steps(graph, read_steps(inputs, graph), mode)
     else:
         result = run_graph(graph, read_arrays(inputs, graph), mode, chunk=chunk)
-    arrays = {f"output:{n}": a for n, a in result.outputs.items()}
-    arrays |= {f"state:{n}": a for n, a in result.states.items()}
+    arrays = result_arrays(graph, result, steps)
     write_arrays(output, arrays)
     shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
     print(json.dumps(shapes) if as_json else "\n".join(f"{n} {s}" for n, s in shapes.items()))

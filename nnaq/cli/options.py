@@ -85,16 +85,19 @@ def recipe_of(
 
 
 def pairs(texts: list[str], mark: str, convert: Callable[[str], Any], option: str) -> dict[str, Any] | None:
-    """`NAME:AXIS` texts as a mapping; None where there are none."""
-    found = {}
+    """`NAME:AXIS` texts as a mapping; None where there are none. Raises NnaqError for a name said twice."""
+    found: dict[str, Any] = {}
     for text in texts:
         name, _, value = text.rpartition(mark)
         try:
-            found[name] = convert(value)
+            converted = convert(value)
         except ValueError:
             name = ""
         if not name or not value:
             raise NnaqError(f"{option} takes NAME{mark}VALUE, found {text!r}")
+        if name in found:
+            raise NnaqError(f"{option} says {name!r} twice; give one value")
+        found[name] = converted
     return found or None
 
 

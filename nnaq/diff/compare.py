@@ -115,10 +115,21 @@ def _pair(left: Side, right: Side, name: str) -> tuple[np.ndarray, np.ndarray]:
         kind = other.types.get(name)
         if side.kind == "dump" and side.values[name].dtype.kind in "iu" and kind is not None:
             sides[i] = np.asarray(dequantize_array(side.values[name], kind), np.float64)
+        if side.kind == "dump":
+            sides[i] = _as_the_model(sides[i], sides[1 - i].shape, other, name)
     if sides[0].shape != sides[1].shape:
         shapes = f"{list(sides[0].shape)} in {left.label}, {list(sides[1].shape)} in {right.label}"
         raise DataError(f"value {name!r} has the shape {shapes}; give both the same inputs")
     return sides[0], sides[1]
+
+
+def _as_the_model(array: np.ndarray, shape: tuple[int, ...], model: Side, name: str) -> np.ndarray:
+    """A port of a dump, which may have time first as in golden.npz, in the layout of the model."""
+    if model.graph is None or array.ndim != len(shape):
+        return array
+    axes = {port.name: port.time_axis for port in (*model.graph.inputs, *model.graph.outputs)}
+    moved = np.moveaxis(array, 0, axes.get(name) or 0)
+    return moved if array.shape != shape == moved.shape else array
 
 
 def _node(side: Side, name: str) -> Node | None:

@@ -1,5 +1,7 @@
 """Reading a lowered model back: the graph from its text, the arrays from the initializers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,11 +11,12 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
-from nnaq.errors import ArtifactError, NnaqError
+from nnaq.errors import ArtifactError, NnaqError, OpError
 from nnaq.export.onnx import export_model
 from nnaq.export.palette import unpack
 from nnaq.frontends import load
 from nnaq.ir.graph import Graph
+from nnaq.ir.op import lookup
 from nnaq.ir.text import parse_graph
 from nnaq.ir.types import storage
 from nnaq.ir.verify import verify
@@ -23,7 +26,8 @@ def read_lowered(path: Path) -> Graph:
     """The graph of a file that `save` wrote.
 
     Raises ArtifactError if the file is not ONNX, was not written by nnaq, keeps arrays outside
-    itself, was written by another version, or no longer says what nnaq wrote.
+    itself, was written by another version or build, has an operator of a plugin that is not loaded,
+    or no longer says what nnaq wrote.
     """
     model = _parse(path)
     properties = {entry.key: entry.value for entry in model.metadata_props}
@@ -32,12 +36,16 @@ def read_lowered(path: Path) -> Graph:
     if properties.get("nnaq.version") != version("nnaq"):
         found, own = properties.get("nnaq.version", "an unknown version"), version("nnaq")
         raise ArtifactError(f"{path} was lowered by nnaq {found}, this is {own}; lower the model again")
-    try:
-        graph = verify(parse_graph(properties["nnaq.graph"], _constants(path, model)))
-        unchanged = export_model(graph)
-    except (NnaqError, ValueError, TypeError, LookupError, AssertionError) as error:
-        raise ArtifactError(f"{path} was changed after nnaq wrote it: {error}") from error
+    with _as_written(path):
+        graph = parse_graph(properties["nnaq.graph"], _constants(path, model))
+    _must_know_operators(path, graph)
+    with _as_written(path):
+        unchanged = export_model(verify(graph))
     if _bytes(model) != _bytes(unchanged):
+        if _bytes(_without_bodies(model)) == _bytes(_without_bodies(unchanged)):
+            raise ArtifactError(
+                f"{path} was written by another build of nnaq, or changed since; lower the model again"
+            )
         raise ArtifactError(f"{path} was changed after nnaq wrote it; lower the model again")
     return graph
 
@@ -52,6 +60,33 @@ def read_integer(path: Path) -> Graph:
 def is_lowered(path: Path) -> bool:
     """Whether a file calls itself a lowered nnaq model; `read_lowered` then says if it still is one."""
     return any(entry.key == "nnaq.graph" for entry in _parse(path).metadata_props)
+
+
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """What nnaq wrote can be read and written again; where it cannot, the file was changed."""
+    try:
+        yield
+    except (NnaqError, ValueError, TypeError, LookupError, AssertionError) as error:
+        raise ArtifactError(f"{path} was changed after nnaq wrote it: {error}") from error
+
+
+def _must_know_operators(path: Path, graph: Graph) -> None:
+    """Raise ArtifactError for an operator that neither nnaq nor a loaded plugin has."""
+    for node in graph.nodes:
+        try:
+            lookup(node.op)
+        except OpError as error:
+            raise ArtifactError(
+                f"{path}: {error}; if a plugin adds it, install its package or give its file with --plugin"
+            ) from None
+
+
+def _without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    del bare.functions[:]
+    return bare
 
 
 def _bytes(model: onnx.ModelProto) -> bytes:

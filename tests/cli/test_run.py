@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from command_line import files, one_line, refused
-from frontends.onnx_models import normal
+from frontends.onnx_models import model, normal
 from voice_models import FRAME
 
 from nnaq.export.read import read_lowered
@@ -39,8 +39,8 @@ def test_run_gives_the_integers_of_the_interpreter_for_any_chunk(nnaq, lowered, 
 
 def test_run_takes_the_output_folder_too(nnaq, lowered, frames, tmp_path):
     outs = [tmp_path / "file.npz", tmp_path / "folder.npz"]
-    for model, out in zip((lowered / "model.onnx", lowered), outs, strict=True):
-        assert nnaq("run", model, frames, "-o", out, "--json").code == 0
+    for place, out in zip((lowered / "model.onnx", lowered), outs, strict=True):
+        assert nnaq("run", place, frames, "-o", out, "--json").code == 0
     with np.load(outs[0]) as file, np.load(outs[1]) as folder:
         assert set(file.files) == set(folder.files)
         assert all(np.array_equal(file[name], folder[name]) for name in file.files)
@@ -65,6 +65,13 @@ def touched(place: Path) -> tuple[Path, str]:
     return place / "lowered.onnx", "was changed after nnaq wrote it"
 
 
+def another_build(place: Path) -> tuple[Path, str]:
+    made = onnx.load(place / "lowered.onnx")
+    made.functions[0].doc_string = "other words"
+    onnx.save(made, place / "lowered.onnx")
+    return place / "lowered.onnx", "was written by another build of nnaq, or changed since"
+
+
 def cut(place: Path) -> tuple[Path, str]:
     path = place / "lowered.onnx"
     path.write_bytes(path.read_bytes()[:-99])
@@ -83,7 +90,7 @@ def folder(place: Path) -> tuple[Path, str]:
     return place / "data", "model.onnx cannot be read: No such file"
 
 
-@pytest.mark.parametrize("spoil", [foreign, another_version, touched, cut, text, gone, folder])
+@pytest.mark.parametrize("spoil", [foreign, another_version, another_build, touched, cut, text, gone, folder])
 def test_run_refuses_what_nnaq_did_not_write(nnaq, place, lowered, frames, tmp_path, spoil):
     shutil.copy(lowered / "model.onnx", place / "lowered.onnx")
     path, told = spoil(place)
@@ -138,3 +145,29 @@ def test_steps_and_chunks_exclude_each_other(nnaq, lowered, frames, tmp_path):
     said = nnaq("run", lowered, frames, "-o", tmp_path / "out.npz", "--steps", "--chunk", 2)
     refused(said, "give one of them")
     one_line(said)
+
+
+@pytest.fixture
+def sideways(tmp_path) -> Path:
+    """A lowered model with time last: x[1,4,T] in, y[1,3,T] out."""
+    made = model("(float[1,4,T] x) => (float[1,3,T] y) { y = Conv(x, w) }", {"w": normal(3, 4, 1)})
+    onnx.save(made, tmp_path / "sideways.onnx")
+    (tmp_path / "sounds").mkdir()
+    for seed in range(2):
+        np.savez(tmp_path / "sounds" / f"{seed}.npz", x=normal(9, 1, 4, seed=seed))
+    return tmp_path / "sideways.onnx"
+
+
+def test_outputs_are_written_time_first_as_in_golden(nnaq, sideways, tmp_path):
+    out, result, steps = tmp_path / "out", tmp_path / "result.npz", tmp_path / "steps.npz"
+    words = ["--calibrate", tmp_path / "sounds", "-o", out, "--time", "x:2", "--time", "y:2"]
+    said = nnaq("lower", sideways, *words, "--activations", "8", "--json")
+    assert said.code == 0, said.err
+    golden = dict(np.load(out / "golden.npz"))
+    np.savez(tmp_path / "in.npz", x=golden["input:x"])
+    np.savez(tmp_path / "in_steps.npz", x=golden["input:x"][:, None])
+    assert nnaq("run", out, tmp_path / "in.npz", "-o", result).code == 0
+    assert nnaq("run", out, tmp_path / "in_steps.npz", "-o", steps, "--steps").code == 0
+    assert golden["output:y"].shape[1:] == (1, 3)
+    assert np.array_equal(np.load(result)["output:y"], golden["output:y"])
+    assert np.array_equal(np.load(steps)["output:y"][:, 0], golden["output:y"])
