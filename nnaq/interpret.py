@@ -43,6 +43,7 @@ class Interpreter:
         self.graph = graph
         self.keep = frozenset(keep)
         self.steps = [(node, kernel(graph, node, mode), free) for node, free in _lifetimes(graph, self.keep)]
+        self.whole = whole_inputs(graph)
         self.states = initial_states(graph)
 
     def reset(self) -> None:
@@ -51,7 +52,7 @@ class Interpreter:
 
     def step(self, inputs: Mapping[str, np.ndarray]) -> Result:
         """Run once over the given stretch of time and advance the states."""
-        values: Values = {**self.graph.constants, **check_inputs(self.graph, inputs)}
+        values: Values = {**self.graph.constants, **check_inputs(self.graph, inputs, self.whole)}
         values |= {state.input: self.states[state.name] for state in self.graph.states}
         kept = {name: values[name] for name in self.keep if name in values}
         results = {name: values[name] for name in self.graph.results if name in values}
@@ -95,14 +96,16 @@ def initial_states(graph: Graph) -> Values:
     return {state.name: graph.constants[state.initial] for state in graph.states}
 
 
-def check_inputs(graph: Graph, inputs: Mapping[str, np.ndarray]) -> Values:
-    """The inputs in the storage of their types.
+def check_inputs(
+    graph: Graph, inputs: Mapping[str, np.ndarray], whole: frozenset[str] | None = None
+) -> Values:
+    """The inputs in the storage of their types. whole: `whole_inputs` of the graph, where they are known.
 
     Raises DataError: names or a shape that the graph does not take; what is no number; NaN or infinity
     for a graph with codes, which has none for them; fractions in an input of whole numbers, see
     `whole_inputs`. A real graph takes infinities: a mask may hold them.
     """
-    arrays, whole = _named(graph, inputs), whole_inputs(graph)
+    arrays, whole = _named(graph, inputs), whole_inputs(graph) if whole is None else whole
     for name, array in arrays.items():
         kind = graph.types[name]
         if array.ndim != kind.rank:
