@@ -73,13 +73,15 @@ class Geometry:
         )
 
 
-def _numbers(attrs: Mapping[str, Attr], name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+def numbers_of(
+    attrs: Mapping[str, Attr], name: str, default: tuple[int, ...], who: str = "convolution"
+) -> tuple[int, ...]:
     """An attribute of one number or several as a tuple of the default's length."""
     value = attrs.get(name, default)
     numbers = tuple(map(int, value)) if isinstance(value, tuple) else (int(value),)
     if len(numbers) != len(default) or min(numbers) < min(default):
         raise GraphError(
-            f"convolution: {name} must be {len(default)} numbers from {min(default)} up, found {value}"
+            f"{who}: {name} must be {len(default)} numbers from {min(default)} up, found {value}"
         )
     return numbers
 
@@ -87,8 +89,8 @@ def _numbers(attrs: Mapping[str, Attr], name: str, default: tuple[int, ...]) -> 
 def geometry(attrs: Mapping[str, Attr], kernel: Shape) -> Geometry:
     """The geometry of a conv1d (kernel of one dimension) or conv2d node."""
     rank = len(kernel)
-    stride, dilation = _numbers(attrs, "stride", (1,) * rank), _numbers(attrs, "dilation", (1,) * rank)
-    padding, (groups,) = _numbers(attrs, "padding", (0,) * (2 * rank)), _numbers(attrs, "groups", (1,))
+    stride, dilation = numbers_of(attrs, "stride", (1,) * rank), numbers_of(attrs, "dilation", (1,) * rank)
+    padding, (groups,) = numbers_of(attrs, "padding", (0,) * (2 * rank)), numbers_of(attrs, "groups", (1,))
     sizes = tuple(map(int, kernel))
     if rank == 1:
         left, right = padding

@@ -51,9 +51,11 @@ from nnaq.kernels.accumulate import (
     shift_bound,
 )
 from nnaq.kernels.boundary import largest_distance, multiplier_constants
+from nnaq.kernels.conv import numbers_of
 from nnaq.kernels.fixedpoint import CODES, requantize, saturate
 from nnaq.kernels.narrow import contract, narrow_of
 
+WHO = "transposed convolution"
 Types = tuple[TensorType | None, ...]
 Attrs = Mapping[str, Attr]
 
@@ -89,36 +91,24 @@ class Axis:
         return i if rest == 0 and 0 <= i < entries else None
 
 
-def _numbers(attrs: Attrs, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """An attribute of one number or several as a tuple of the default's length."""
-    value = attrs.get(name, default)
-    numbers = tuple(map(int, value)) if isinstance(value, tuple) else (int(value),)
-    if len(numbers) != len(default) or min(numbers) < min(default):
-        raise GraphError(
-            f"transposed convolution: {name} must be {len(default)} numbers from {min(default)} up, "
-            f"found {value}"
-        )
-    return numbers
-
-
 def geometry(attrs: Attrs, kernel: Shape) -> tuple[Axis, ...]:
     """The spatial axes of a node."""
     rank = len(kernel)
     ones, zeros = (1,) * rank, (0,) * rank
-    padding = _numbers(attrs, "padding", zeros + zeros)
+    padding = numbers_of(attrs, "padding", zeros + zeros, WHO)
     numbers = (
         tuple(map(int, kernel)),
-        _numbers(attrs, "stride", ones),
-        _numbers(attrs, "dilation", ones),
+        numbers_of(attrs, "stride", ones, WHO),
+        numbers_of(attrs, "dilation", ones, WHO),
         padding[:rank],
         padding[rank:],
-        _numbers(attrs, "output_padding", zeros),
+        numbers_of(attrs, "output_padding", zeros, WHO),
     )
     return tuple(Axis(*axis) for axis in zip(*numbers, strict=True))
 
 
 def groups_of(attrs: Attrs) -> int:
-    return _numbers(attrs, "groups", (1,))[0]
+    return numbers_of(attrs, "groups", (1,), WHO)[0]
 
 
 def infer(name: str, rank: int, inputs: Types, attrs: Attrs) -> tuple[Shape, ...]:
