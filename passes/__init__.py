@@ -72,7 +72,7 @@ def steps(stretch: Sequence[Step]) -> tuple[Step, ...]:
     """A stretch of the pipeline together with the passes from outside that follow one of its own."""
     found: list[Step] = []
     for step in stretch:
-        found += (step, *(extra for extra in steps_after(step)))
+        found += (step, *steps_after(step))
     return tuple(found)
 
 

@@ -1,7 +1,7 @@
 """What there is: operators, passes, targets."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -9,9 +9,6 @@ from nnaq.cli.options import (
     AsJson,
     Plugins,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def ops(

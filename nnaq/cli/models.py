@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,9 +20,6 @@ from nnaq.cli.options import (
     recipe_of,
 )
 from nnaq.errors import NnaqError
-
-if TYPE_CHECKING:
-    pass
 
 
 def run(

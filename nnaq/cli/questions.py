@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,9 +24,6 @@ from nnaq.cli.options import (
     recipe_of,
 )
 from nnaq.cli.progress import reporting
-
-if TYPE_CHECKING:
-    pass
 
 
 def diff(

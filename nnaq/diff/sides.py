@@ -58,10 +58,6 @@ class Side:
         array, kind = self.values[name], self.types.get(name)
         return np.asarray(array if kind is None else dequantize_array(array, kind), np.float64)
 
-    @property
-    def is_integer(self) -> bool:
-        return self.kind in ("integer", "exported")
-
 
 def read_side(text: str, inputs_of: "InputsOf", recipe: Recipe) -> Side:
     """The side that `text` names, run on the inputs.
@@ -74,9 +70,10 @@ def read_side(text: str, inputs_of: "InputsOf", recipe: Recipe) -> Side:
     if kind in ("integer", "exported"):
         graph = read_integer(path)
         return _integer(text, kind, graph, inputs_of(graph))
-    real = simplify(load(path, import_options(recipe)).graph)
+    imported = load(path, import_options(recipe))
+    real = simplify(imported.graph)
     if kind == "fake":
-        return _fake(text, real, inputs_of(real), recipe)
+        return _fake(text, real, inputs_of(real), recipe, imported.codes)
     return _float(text, real, inputs_of(real))
 
 
@@ -111,8 +108,8 @@ def _float(label: str, real: Graph, inputs: Inputs) -> Side:
     return Side(label, "float", values, {}, real, {v: v for v in values})
 
 
-def _fake(label: str, real: Graph, inputs: Inputs, recipe: Recipe) -> Side:
-    """The fake-quant graph that the recipe's ranges make."""
+def _fake(label: str, real: Graph, inputs: Inputs, recipe: Recipe, codes: Mapping[str, TensorType]) -> Side:
+    """The fake-quant graph that the recipe's ranges, and a quantised file's own codes, make."""
     chosen = {v: c for v, c in recipe.values.items() if v in real.types}
     if not chosen:
         raise DataError(
@@ -121,7 +118,8 @@ def _fake(label: str, real: Graph, inputs: Inputs, recipe: Recipe) -> Side:
     ranges = Ranges({v: c.range for v, c in chosen.items() if c.range})
     dtypes = {v: c.dtype for v, c in chosen.items()}
     exact, bits = frozenset(ranges.ranges), recipe.quantize.weight_bits
-    options = Options(load_target("edge8"), "i8", dtypes, exact, bits, recipe.palettes)
+    held = {name: kind for name, kind in codes.items() if name in real.types}
+    options = Options(load_target("edge8"), "i8", dtypes, exact, bits, recipe.palettes, held)
     fake = cross(real, ranges, options).fake
     names = {v: f"{v}.fq" if f"{v}.fq" in fake.types else v for v in real.types if v in fake.types}
     kept = run(fake, inputs, keep=list(names.values())).values

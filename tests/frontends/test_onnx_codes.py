@@ -264,7 +264,7 @@ def smart_turn() -> Path:
             )
         path = Path(str(package.locate_file(f"pipecat/audio/turn/smart_turn/data/{FILE}")))
     if not path.is_file():
-        pytest.skip(f"there is no {path}")
+        pytest.skip(f"there is no {path}: `make demo` fetches it")
     return path
 
 
