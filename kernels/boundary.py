@@ -48,23 +48,45 @@ def code_type(attrs: Mapping[str, Attr], shape: Shape) -> TensorType:
     assert isinstance(axis, int)
     assert isinstance(attrs["scale"], tuple)
     quant = Quant(tuple(map(float, attrs["scale"])), int(attrs["zero_point"]), None if axis < 0 else axis)  # type: ignore[arg-type]
-    palette = None
-    if "palette" in attrs:
-        palette = Palette(int(attrs["palette_bits"]), tuple(map(int, attrs["palette"])))  # type: ignore[arg-type]
-    return TensorType(str(attrs["dtype"]), shape, quant, palette)
+    return TensorType(str(attrs["dtype"]), shape, quant, _palette(attrs))
+
+
+def _palette(attrs: Mapping[str, Attr]) -> Palette | None:
+    """The palette that `palette_attrs` wrote."""
+    if "palette" not in attrs:
+        return None
+    entries, sizes = attrs["palette"], attrs["palette_sizes"]
+    bits, rows, zeros = (attrs.get(f"palette_{name}", 0) for name in ("bits", "rows", "zeros"))
+    assert isinstance(entries, tuple) and isinstance(sizes, tuple)
+    assert isinstance(bits, int) and isinstance(rows, int) and isinstance(zeros, int)
+    codes, ends = list(map(int, entries)), np.cumsum(sizes)
+    tables = tuple(tuple(codes[end - size : end]) for size, end in zip(sizes, ends, strict=True))
+    return Palette(bits, tables, rows, zeros if "palette_zeros" in attrs else None)
+
+
+def palette_attrs(palette: Palette) -> dict[str, Attr]:
+    """The attributes of a fake_quantize node whose codes have a palette: its tables one after the other."""
+    attrs: dict[str, Attr] = {
+        "palette": tuple(code for table in palette.tables for code in table),
+        "palette_sizes": tuple(len(table) for table in palette.tables),
+        "palette_bits": palette.bits,
+        "palette_rows": palette.rows,
+    }
+    return attrs if palette.zeros is None else {**attrs, "palette_zeros": palette.zeros}
 
 
 def quantize_attrs(kind: TensorType, rounding: str = "half_even") -> dict[str, Attr]:
     """The attributes of a fake_quantize node that stands for codes of type `kind`."""
     assert kind.quant is not None
     axis = -1 if kind.quant.axis is None else kind.quant.axis
-    return {
+    attrs: dict[str, Attr] = {
         "dtype": kind.dtype,
         "scale": kind.quant.scale,
         "zero_point": kind.zero_point,
         "axis": axis,
         "rounding": rounding,
     }
+    return attrs if kind.palette is None else {**attrs, **palette_attrs(kind.palette)}
 
 
 def round_real(xp: Any, x: Any, rounding: Attr) -> Any:

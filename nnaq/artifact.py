@@ -5,8 +5,8 @@
     out.old-PID     the folder being replaced, between two renames
 
 A crash can leave the last two behind; the next run on the same place puts `out.old-PID` back if
-`out` is missing, and removes the rest. A folder is only ever replaced if it holds a report.json
-that nnaq wrote.
+`out` is missing, and removes the rest. A folder is only ever replaced if it holds a report.json or
+search.json that nnaq wrote.
 """
 
 import errno
@@ -57,9 +57,14 @@ def writing(out: str | Path, force: bool = False) -> Iterator[Path]:
 
 
 def is_written_by_nnaq(folder: Path) -> bool:
-    """Whether the folder holds a report.json of nnaq."""
+    """Whether the folder holds a report.json or a search.json of nnaq."""
+    return any(_names_nnaq(folder / name) for name in ("report.json", "search.json"))
+
+
+def _names_nnaq(path: Path) -> bool:
+    """Whether a JSON file says which version of nnaq wrote it."""
     try:
-        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     versions = report.get("versions") if isinstance(report, dict) else None

@@ -15,6 +15,7 @@ import numpy as np
 
 from nnaq import pipeline
 from nnaq.artifact import write_golden, writing
+from nnaq.codebooks.storage import storage_of_graph
 from nnaq.errors import DataError, FrontendError, RecipeError
 from nnaq.export.check import file_equals_simulator
 from nnaq.export.onnx import export_model
@@ -27,12 +28,14 @@ from nnaq.ir.verify import is_real_graph
 from nnaq.kernels.recurrent import count_cell_saturations
 from nnaq.quantize.calibrate import Ranges, calibrate
 from nnaq.quantize.error import layer_errors
+from nnaq.quantize.moments import Moments, measure_moments
+from nnaq.quantize.overrides import resolve, weights_of
 from nnaq.quantize.recipe import Chosen, Recipe
 from nnaq.quantize.scales import real_range
 from nnaq.report import Check, Island, Latency, Layer, Memory, Report
 from nnaq.report import Crossing as Boundary
 from nnaq.simulate import OpCost, Simulation, bind_shapes, chrome_trace, op_cost, simulate
-from nnaq.targets import Target
+from nnaq.targets import Target, at_rest, undecompressed
 from nnaq.tasks.framing import frame_seconds, model_inputs
 from nnaq.tasks.metrics import Decision, Fidelity, Figure, Metric, parse_metric, sqnr_db
 from nnaq.tasks.recordings import Recording, find_recordings, refuse_overlap, split
@@ -147,24 +150,47 @@ def _crossing(
     reporter: Reporter,
     codes: Mapping[str, TensorType],
 ) -> pipeline.Crossing:
-    """One crossing with the recipe's widths, or the automatic choice of them."""
-    chosen = {value: c.dtype for value, c in recipe.values.items()}
+    """One crossing with the recipe's widths, or the automatic choice of them.
+
+    The choice is made with plain int8 weights: what a palette loses, wider activations do not bring back.
+    """
+    resolved = resolve(recipe, real)
     options = pipeline.Options(
         target,
-        f"i{recipe.quantize.activations}",
-        chosen,
+        "i8" if recipe.quantize.activations == "auto" else f"i{recipe.quantize.activations}",
+        resolved.dtypes,
         frozenset(value for value, c in recipe.values.items() if c.range),
         recipe.quantize.weight_bits,
-        recipe.palettes,
+        resolved.palettes,
         codes,
+        resolved.weight_bits,
+        recipe.quantize.repair,
     )
+    options = replace(options, moments=moments_for(real, options, calibration, reporter))
     if recipe.quantize.activations != "auto":
         return pipeline.cross(real, ranges, options)
-    options = replace(options, activations="i8")
     score = score_of(real, calibration, parse_metric(recipe.metric))
     goal = recipe.quantize.goal
     stretch = list(stretches(real, calibration, ERROR_FRAMES))
-    return pipeline.choose_dtypes(real, ranges, options, stretch, score, goal, reporter.say)
+    plain = replace(options, palettes={}, repair=())
+    crossing = pipeline.choose_dtypes(real, ranges, plain, stretch, score, goal, reporter.say)
+    if not options.palettes and not options.repair:
+        return crossing
+    options = replace(options, dtypes=crossing.options.dtypes)
+    return replace(pipeline.cross(real, ranges, options), raises=crossing.raises)
+
+
+def moments_for(
+    real: Graph, options: pipeline.Options, recordings: Sequence[Inputs], reporter: Reporter
+) -> dict[str, Moments]:
+    """The moments of activations that palettes and repairs of these options ask for."""
+    asking = {name for name, choice in options.palettes.items() if choice.weighting == "activations"}
+    if set(options.repair) - {"equalize_layers"}:
+        asking = {name for node in real.nodes for name in weights_of(real, node)}
+    if not asking:
+        return {}
+    seen = reporter.track(recordings, "measuring activations", len(recordings))
+    return measure_moments(real, seen, asking)
 
 
 def outputs_of(graph: Graph, recordings: Iterable[Inputs]) -> dict[str, np.ndarray]:
@@ -332,9 +358,10 @@ def report_of(
         ],
         boundary=[Boundary(c.name, c.op, c.cycles) for c in simulation.boundary],
         checks={"file_equals_simulator": check},
-        notes=notes,
+        notes=(*notes, *undecompressed(crossing.integer, lowering.target)),
         raises=[asdict(r) for r in crossing.raises],
         saturations=cell_saturations(crossing.integer, judged),
+        storage=storage_of_graph(crossing.integer),
     )
 
 
@@ -362,7 +389,7 @@ def layers_of(
                 op=node.op,
                 sqnr_db=error.sqnr_db if error else None,
                 added_db=error.added_db if error else None,
-                weight_bits=None if weight is None else weight_bits(weight),
+                weight_bits=None if weight is None else weight_bits(at_rest(weight, crossing.options.target)),
                 activation_bits=bits(integer.types[node.outputs[0]].dtype),
                 cycles=None if cost is None else cost.cycles,
                 bound=None if cost is None else cost.bound,

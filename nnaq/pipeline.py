@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from nnaq import passes
+from nnaq.codebooks.choice import PaletteChoice
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
 from nnaq.ir.verify import is_real
 from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.code_classes import code_classes
+from nnaq.quantize.code_types import Choice, choose_types
 from nnaq.quantize.error import LayerError, layer_errors
+from nnaq.quantize.moments import Moments
 from nnaq.targets import BOUNDARY, Target, exclusion, refusal
 
 Inputs = Mapping[str, np.ndarray]
@@ -28,8 +31,10 @@ class Options:
     """What a crossing may choose.
 
     activations: dtype of activations, `i8` or `i16`. dtypes: other dtypes by value. exact: values
-    whose range was chosen, not observed. weight_bits: 8 or 4. palettes: bits of a weight's codebook,
-    by constant. codes: code types that a quantised file brought along, by value or constant.
+    whose range was chosen, not observed. weight_bits: 8 or 4; weights: other widths by constant.
+    palettes: how a weight's codebook is found, by constant. codes: code types that a quantised file
+    brought along, by value or constant. repair: what mends rounded weights. moments: of the
+    activations that meet each weight, where a palette or a repair asks for them.
     """
 
     target: Target
@@ -37,14 +42,17 @@ class Options:
     dtypes: Mapping[str, str] = field(default_factory=dict)
     exact: frozenset[str] = frozenset()
     weight_bits: int = 8
-    palettes: Mapping[str, int] = field(default_factory=dict)
+    palettes: Mapping[str, PaletteChoice] = field(default_factory=dict)
     codes: Mapping[str, TensorType] = field(default_factory=dict)
+    weights: Mapping[str, int] = field(default_factory=dict)
+    repair: tuple[str, ...] = ()
+    moments: Mapping[str, Moments] = field(default_factory=dict)
 
-    def insertion(self, ranges: Ranges, islands: frozenset[str] = frozenset()) -> passes.InsertFakeQuant:
-        """The pass that gives values their codes under these options."""
-        rounding = self.target.numerics.input_rounding
-        widths = self.activations, self.dtypes, self.exact, self.weight_bits
-        return passes.InsertFakeQuant(ranges, *widths, rounding, islands, self.codes)
+    def choice(self, ranges: Ranges, islands: frozenset[str] = frozenset()) -> Choice:
+        """What decides the codes of values under these options; a palette's codes have 8 bits."""
+        widths = {**self.weights, **dict.fromkeys(self.palettes, 8)}
+        chosen = self.activations, self.dtypes, self.exact, self.weight_bits, widths
+        return Choice(ranges, *chosen, islands, self.codes)
 
 
 @dataclass(frozen=True)
@@ -104,11 +112,22 @@ def _crossed(
 ) -> Crossing:
     """A crossing with given islands."""
     left = frozenset(islands)
-    rounding = options.insertion(ranges, left), passes.AssignCodebooks(options.palettes)
-    fake = passes.run(real, made(passes.FAKE_QUANTIZE, *rounding), dump=dump)
+    insertion = passes.InsertFakeQuant(options.choice(ranges, left), options.target.numerics.input_rounding)
+    fake = passes.run(real, made(passes.FAKE_QUANTIZE, insertion, *_weights(real, options)), dump=dump)
     lowering = passes.LowerToInteger(options.target.numerics, left)
     integer = passes.run(fake, made(passes.LOWER, lowering), dump=dump)
     return Crossing(real, fake, integer, ranges, options, dict(islands))
+
+
+def _weights(real: Graph, options: Options) -> list[passes.Pass]:
+    """The passes that decide the codes of weights, as the options have them."""
+    wanted = {name for name, choice in options.palettes.items() if choice.weighting == "activations"}
+    importance = {
+        name: np.repeat(by_group, len(real.constants[name]) // len(by_group), axis=0)
+        for name in wanted & options.moments.keys()
+        if (by_group := options.moments[name].diagonal()) is not None
+    }
+    return [passes.AssignCodebooks(options.palettes, importance)]
 
 
 def excluded(real: Graph, target: Target) -> dict[str, str]:
@@ -131,8 +150,8 @@ def _reads_any(real: Graph, name: str, others: Mapping[str, str]) -> bool:
 
 def value_types(crossing: Crossing) -> dict[str, TensorType]:
     """The code type of every value of the real graph."""
-    insertion = crossing.options.insertion(crossing.ranges, frozenset(crossing.islands))
-    return dict(insertion.chosen(crossing.real).types)
+    choice = crossing.options.choice(crossing.ranges, frozenset(crossing.islands))
+    return dict(choose_types(crossing.real, choice).types)
 
 
 def choose_dtypes(

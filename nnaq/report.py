@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nnaq import figures
+from nnaq.codebooks.storage import Storage
 from nnaq.errors import ArtifactError
 from nnaq.tasks.metrics import Figure
 
@@ -97,7 +98,7 @@ class Report:
 
     accuracy: figures of the real and the integer model by name; raises: values given more bits
     than asked for, as rows of any keys; saturations: values clamped in evaluation, by name;
-    notes: sentences for the reader.
+    storage: what each weight takes in the file; notes: sentences for the reader.
     """
 
     model: str
@@ -114,6 +115,7 @@ class Report:
     notes: Sequence[str] = ()
     raises: Sequence[Mapping[str, Any]] = ()
     saturations: Mapping[str, int] = field(default_factory=dict)
+    storage: Sequence[Storage] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The content of `report.json`."""
@@ -190,6 +192,7 @@ def read_report(path: Path) -> Report:
             "islands": tuple(_known(Island, row) for row in data["islands"]),
             "boundary": tuple(_known(Crossing, row) for row in data["boundary"]),
             "checks": {name: _known(Check, row) for name, row in data["checks"].items()},
+            "storage": tuple(_known(Storage, row) for row in data.get("storage", ())),
         }
         report: Report = _known(Report, {**data, **made})
     except OSError as error:
@@ -244,6 +247,7 @@ def _rows(report: Report) -> dict[str, Rows]:
         "Most expensive operators": (("op", "cycles per step", "share"), _dearest(report)),
         "Latency": (("figure", "value"), _pairs(report.latency)),
         "Memory": (("figure", "value"), _pairs(report.memory)),
+        "Storage of weights": _storage(report),
         "Host islands": (
             ("operator", "op", "reason", "cycles"),
             [[i.name, i.op, i.reason, number(i.cycles)] for i in report.islands],
@@ -262,6 +266,25 @@ def _rows(report: Report) -> dict[str, Rows]:
             [[name, number(count)] for name, count in report.saturations.items()],
         ),
     }
+
+
+def _storage(report: Report) -> Rows:
+    """Bytes of the weights by their width, and of all together; the page lists every weight."""
+    head = ("weights", "values", "indices", "tables", "zero maps", "scales", "entropy bits", "of int8")
+    widths = sorted({s.bits for s in report.storage})
+    groups = {f"{bits} bits": [s for s in report.storage if s.bits == bits] for bits in widths}
+    if len(groups) > 1:
+        groups["all"] = list(report.storage)
+    return head, [[name, *_together(group)] for name, group in groups.items()]
+
+
+def _together(storage: Sequence[Storage]) -> list[str]:
+    """The parts of some weights, summed; entropy is the mean over their values."""
+    parts = ("values", "index_bytes", "table_bytes", "map_bytes", "scale_bytes")
+    values, *taken = (sum(getattr(s, part) for s in storage) for part in parts)
+    entropy = sum(s.entropy_bits * s.values for s in storage) / max(values, 1)
+    plain = max(values + taken[-1], 1)
+    return [number(values), *map(number, taken), number(entropy), f"{sum(taken) / plain:.1%}"]
 
 
 def _raised(report: Report) -> Rows:
@@ -310,4 +333,4 @@ def _plain(value: Any) -> Any:
 
 
 def _known(kind: type[Any], row: Mapping[str, Any]) -> Any:
-    return kind(**{f.name: row[f.name] for f in fields(kind) if f.name in row})
+    return kind(**{f.name: row[f.name] for f in fields(kind) if f.init and f.name in row})

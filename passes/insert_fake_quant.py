@@ -10,8 +10,7 @@ The result is still a graph over the reals: runnable, comparable, trainable. Val
 (reshape, slice, relu) and exact results (a square, a sum of squares in i32) need no rounding.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from nnaq.ir.graph import Graph, Node
@@ -19,7 +18,6 @@ from nnaq.ir.op import lookup
 from nnaq.ir.types import TensorType
 from nnaq.kernels.boundary import quantize_attrs
 from nnaq.passes.manager import Keeps, Pass
-from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.code_types import Choice, CodeTypes, choose_types
 
 
@@ -27,31 +25,17 @@ from nnaq.quantize.code_types import Choice, CodeTypes, choose_types
 class InsertFakeQuant(Pass):
     """Give every value codes and mark with fake_quantize where they are rounded.
 
-    ranges: what calibration saw. activations: dtype of activations (`i8` or `i16`). dtypes: other
-    dtypes by value; `i32` keeps the sums of a product as they are. exact: values whose range was
-    chosen, not observed. weight_bits: 8 or 4. rounding: tie rule of the graph's input quantisers.
-    islands: names of nodes that will stay real. codes: code types that a quantised file brought along.
+    choice: what decides the codes. rounding: tie rule of the graph's input quantisers.
     """
 
     name: ClassVar[str] = "insert-fake-quant"
     keeps: ClassVar[Keeps] = "types"
 
-    ranges: Ranges
-    activations: str = "i8"
-    dtypes: Mapping[str, str] = field(default_factory=dict)
-    exact: frozenset[str] = frozenset()
-    weight_bits: int = 8
+    choice: Choice
     rounding: str = "half_even"
-    islands: frozenset[str] = frozenset()
-    codes: Mapping[str, TensorType] = field(default_factory=dict)
 
     def run(self, graph: Graph) -> Graph:
-        return _Inserter(graph, self.chosen(graph), self.rounding).graph()
-
-    def chosen(self, graph: Graph) -> CodeTypes:
-        """The code type of every value."""
-        chosen = (self.dtypes, self.exact, self.weight_bits, self.islands, self.codes)
-        return choose_types(graph, Choice(self.ranges, self.activations, *chosen))
+        return _Inserter(graph, choose_types(graph, self.choice), self.rounding).graph()
 
 
 class _Inserter:

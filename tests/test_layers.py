@@ -12,7 +12,7 @@ LAYERS = (
 ).split()
 # Heavy libraries stay in the rooms that need them, so that the rest imports quickly.
 ONLY_IN = {
-    "torch": {"frontends", "models", "tasks", "train"},
+    "torch": {"frontends", "models", "tasks", "train", "search"},
     "numba": {"jit"},
     "onnx": {"frontends", "export"},
     "onnx_ir": {"frontends", "export"},

@@ -18,6 +18,7 @@ DATA = {
     "nnaq/report.html.jinja",
     "nnaq/report.schema.json",
     "nnaq/targets/edge8.toml",
+    "nnaq/targets/edge8-sub8.toml",
     "nnaq/quantize/recipes/silero_vad.toml",
 }
 

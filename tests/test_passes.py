@@ -8,6 +8,7 @@ import pytest
 from frontends.onnx_models import normal
 
 from nnaq import passes, pipeline
+from nnaq.codebooks.choice import PaletteChoice
 from nnaq.errors import LoweringError, PassError
 from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
@@ -26,6 +27,7 @@ from nnaq.passes import (
 )
 from nnaq.passes.manager import Keeps
 from nnaq.quantize.calibrate import Ranges
+from nnaq.quantize.code_types import Choice
 from nnaq.targets import load_target
 
 CONV = {"stride": 1, "dilation": 1, "padding": (0, 0), "groups": 1, "activation": "none"}
@@ -110,7 +112,7 @@ def test_fuse_activation_leaves_what_others_read():
 
 
 def test_insert_fake_quant():
-    after = passes.run(convolution(), [InsertFakeQuant(RANGES)])
+    after = passes.run(convolution(), [InsertFakeQuant(Choice(RANGES))])
     assert calls(after) == [
         "x.fq = fake_quantize(x)",
         "w.fq = fake_quantize(w)",
@@ -129,18 +131,20 @@ def test_insert_fake_quant_does_not_round_what_moves():
     x = b.input("x", TensorType("f32", (2, 3)))
     (y,) = b.node("transpose", [x], {"perm": (1, 0)}, ["y"])
     b.output(b.node("relu", [y], outputs=["z"])[0])
-    after = InsertFakeQuant(Ranges({"x": (-1.0, 1.0), "y": (-1.0, 1.0), "z": (0.0, 1.0)})).run(b.build())
+    after = InsertFakeQuant(Choice(Ranges({"x": (-1.0, 1.0), "y": (-1.0, 1.0), "z": (0.0, 1.0)}))).run(
+        b.build()
+    )
     assert calls(after) == ["x.fq = fake_quantize(x)", "y = transpose(x.fq)", "z = relu(y)"]
 
 
 def test_insert_fake_quant_refuses_values_it_does_not_find():
     with pytest.raises(PassError, match="dtypes name z, which graph 'conv' does not have"):
-        InsertFakeQuant(RANGES, dtypes={"z": "i16"}).run(convolution())
+        InsertFakeQuant(Choice(RANGES, dtypes={"z": "i16"})).run(convolution())
 
 
 def test_assign_codebooks():
-    fake = InsertFakeQuant(RANGES).run(convolution())
-    after = passes.run(fake, [AssignCodebooks({"w": 2})])
+    fake = InsertFakeQuant(Choice(RANGES)).run(convolution())
+    after = passes.run(fake, [AssignCodebooks({"w": PaletteChoice(2)})])
     assert calls(after) == calls(fake)
     attrs = next(node.attrs for node in after.nodes if node.outputs[0] == "w.fq")
     assert attrs["palette_bits"] == 2
@@ -153,13 +157,13 @@ def test_assign_codebooks():
 
 @pytest.mark.parametrize("name", ["y", "b", "nothing"])
 def test_assign_codebooks_refuses_what_is_no_weight(name):
-    fake = InsertFakeQuant(RANGES).run(convolution())
+    fake = InsertFakeQuant(Choice(RANGES)).run(convolution())
     with pytest.raises(PassError, match=f"palettes name '{name}', which is no weight of graph 'conv'"):
-        AssignCodebooks({name: 2}).run(fake)
+        AssignCodebooks({name: PaletteChoice(2)}).run(fake)
 
 
 def test_lower_to_integer():
-    fake = InsertFakeQuant(RANGES).run(convolution())
+    fake = InsertFakeQuant(Choice(RANGES)).run(convolution())
     after = passes.run(fake, [LowerToInteger()])
     assert calls(after) == [
         "x.fq = quantize(x)",
@@ -175,7 +179,7 @@ def test_lower_to_integer():
 
 
 def test_lower_to_integer_keeps_an_island_between_two_boundaries():
-    fake = InsertFakeQuant(RANGES).run(convolution())
+    fake = InsertFakeQuant(Choice(RANGES)).run(convolution())
     after = passes.run(fake, [LowerToInteger(islands=frozenset({"y"}))])
     assert calls(after) == [
         "x.fq = quantize(x)",
@@ -263,7 +267,7 @@ class Reshaping(Pass):
 
 
 def integer_convolution() -> Graph:
-    return LowerToInteger().run(InsertFakeQuant(RANGES).run(convolution()))
+    return LowerToInteger().run(InsertFakeQuant(Choice(RANGES)).run(convolution()))
 
 
 def test_a_pass_that_lies_about_bits_is_told_with_the_value():
@@ -356,7 +360,7 @@ def test_an_added_pass_would_run():
     """The pipeline is what `simplify` and `cross` run: a step put into a stretch is made and called."""
     steps = (*passes.SIMPLIFY, passes.Step(Careful, "for this test"))
     assert [type(one) for one in pipeline.made(steps)] == [step.made_by for step in steps]
-    configured = InsertFakeQuant(RANGES)
+    configured = InsertFakeQuant(Choice(RANGES))
     assert pipeline.made(passes.FAKE_QUANTIZE, configured, AssignCodebooks({"w": 3})) == [
         configured,
         AssignCodebooks({"w": 3}),

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from nnaq import figures
+from nnaq.codebooks.storage import Storage
 from nnaq.errors import ArtifactError
 from nnaq.report import (
     SCHEMA,
@@ -51,6 +52,10 @@ REPORT = Report(
     notes=("value 'a[0]' is 16 bit",),
     raises=({"value": "lstm.h", "bits": 16},),
     saturations={"lstm.c": 3},
+    storage=(
+        Storage("conv.0.weight", 1000, 8, 1000, 0, 0, 80, 6.25),
+        Storage("lstm.w_<input>", 200000, 4, 100000, 16, 0, 2560, 3.5),
+    ),
 )
 BARE = Report("m", "t", "r", {"nnaq": "0"})
 PLAN = {"buffers": [{"name": "a", "offset": 0, "bytes": 64, "first": 0, "last": 1},
@@ -87,6 +92,8 @@ def test_the_schema_refuses_what_is_no_report():
     assert errors({**good, "accuracy": {"auc": {"integer": 1, "unit": "1"}}})
     assert errors({**good, "layers": [{**good["layers"][0], "exact": True}]})
     assert errors({**good, "versions": {}})
+    assert errors({**good, "storage": [{**good["storage"][0], "bits": "8"}]})
+    assert errors({**good, "storage": [{"name": "w"}]})
 
 
 def test_the_keys_others_lean_on():
@@ -107,6 +114,10 @@ def test_the_keys_others_lean_on():
     }  # fmt: skip
     assert data["islands"] == []
     assert data["boundary"] == [{"name": "quantize.x", "op": "quantize", "cycles": 576}]
+    assert data["storage"][1] == {
+        "name": "lstm.w_<input>", "values": 200000, "bits": 4, "index_bytes": 100000, "table_bytes": 16,
+        "map_bytes": 0, "scale_bytes": 2560, "entropy_bits": 3.5, "ratio_to_int8": 102576 / 202560,
+    }  # fmt: skip
     assert data["checks"] == {"file_equals_simulator": {"values": 100000, "mismatches": 0}}
 
 
@@ -123,9 +134,13 @@ def test_a_written_report_reads_back(tmp_path):
     read = read_report(tmp_path / "report.json")
     assert read.to_dict() == REPORT.to_dict()
     assert read.layers == LAYERS
+    assert read.storage == REPORT.storage
     more = {**REPORT.to_dict(), "later": 1, "latency": {**vars(REPORT.latency), "later": 2}}
     (tmp_path / "more.json").write_text(json.dumps(more))
     assert read_report(tmp_path / "more.json") == read
+    before = {key: value for key, value in REPORT.to_dict().items() if key != "storage"}
+    (tmp_path / "before.json").write_text(json.dumps(before))
+    assert read_report(tmp_path / "before.json") == replace(read, storage=())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"accuracy": 3}'])
@@ -171,6 +186,9 @@ def test_the_terminal_shows_what_matters():
         r"Host islands: none",
         r"file equals simulator +100 000 +0",
         r"lstm.h +16",
+        r"4 bits +200 000 +100 000 +16 +0 +2 560 +3.5 +50.6%",
+        r"8 bits +1 000 +1 000 +0 +0 +80 +6.25 +100.0%",
+        r"all +201 000 +101 000 +16 +0 +2 640 +3.514 +50.9%",
         r"note: value 'a\[0\]' is 16 bit",
     ]:
         assert re.search(line, text), line
@@ -217,7 +235,15 @@ def test_the_page_stands_alone_and_escapes_names():
     assert "demo <net>" in " ".join(parsed.text)
     assert "<net>" not in page
     assert page.count("<svg") == 3
-    for text in ("0.9962", "conv.1", "100 000", "0 of 100 000 differ", "SRAM over time", "exact"):
+    for text in (
+        "0.9962",
+        "conv.1",
+        "100 000",
+        "0 of 100 000 differ",
+        "SRAM over time",
+        "exact",
+        "lstm.w_&lt;input&gt;",
+    ):
         assert text in page, text
 
 

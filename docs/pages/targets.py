@@ -20,11 +20,18 @@ def targets() -> str:
     room = targets_room
     parts = [heading("Targets", lead), "\n## Keys of the file\n\n", target_keys()]
     parts.append(
-        "\nOf `bytes_per_cycle` and `bytes_per_second` a table gives one.\n\n## What the keys mean\n"
+        "\nOf `bytes_per_cycle` and `bytes_per_second` a table gives one. The tables `[decompression]` and "
+        "`[energy]` may be left out.\n\n## What the keys mean\n"
     )
-    for kind in (room.Target, room.Array, room.Memory, room.Host):
+    for kind in (room.Target, room.Array, room.Memory, room.Host, room.Decompression, room.Energy):
         parts.append(f"\n`{kind.__name__}`\n\n{fenced(docstring(kind))}")
-    simulated = [("cycles of an operator", "cost"), ("a step", "machine"), ("memory", "memory")]
+    simulated = [
+        ("bytes at rest", "footprint"),
+        ("cycles of an operator", "cost"),
+        ("a step", "machine"),
+        ("memory", "memory"),
+        ("energy", "energy"),
+    ]
     parts.append(
         "\n## How a step is timed\n\nAn estimate by formula; it has not been held against silicon.\n"
     )
@@ -46,8 +53,9 @@ def target_keys() -> str:
 
 def key_rows(model: Any, prefix: str) -> Iterator[tuple[str, str, str]]:
     for name, info in model.model_fields.items():
-        if hasattr(info.annotation, "model_fields"):
-            yield from key_rows(info.annotation, f"{prefix}{name}.")
+        inner = reader.table_of(info.annotation)
+        if inner is not None:
+            yield from key_rows(inner, f"{prefix}{name}.")
         else:
             optional = info.default is None or "rate" in name
             default = (

@@ -36,12 +36,25 @@ def lower(
     evaluate: Evaluate = None,
     recipe: RecipeName = None,
     activations: Activations = None,
+    palette_bits: Annotated[
+        int | None,
+        typer.Option(
+            "--palette-bits", help="1 to 8: weights rest as indices of so many bits; the recipe's own win."
+        ),
+    ] = None,
+    repair: Annotated[
+        list[str],
+        typer.Option(
+            "--repair",
+            help="Mend rounded weights: equalize_layers, error_feedback or ada_round, correct_bias. Repeat.",
+        ),
+    ] = [],  # noqa: B006  (typer copies it)
     metric: MetricName = None,
     goal: Annotated[
         float | None,
         typer.Option("--goal", help="Quality that `auto` works for on the calibration data."),
     ] = None,
-    time: Times = [],  # noqa: B006  (typer copies it)
+    time: Times = [],  # noqa: B006
     state: States = [],  # noqa: B006
     pin: Pins = [],  # noqa: B006
     shape: Shapes = [],  # noqa: B006
@@ -61,13 +74,16 @@ def lower(
     as_json: AsJson = False,
 ) -> None:
     """Lower a model to integers, judge it on held-out recordings and simulate it on a target."""
+    from nnaq.codebooks.choice import PaletteChoice
     from nnaq.lowering import lower as lower_model
     from nnaq.targets import load_target
 
     machine = load_target(target)
     choices = recipe_of(recipe, model, time, state, pin, shape).merged(
-        activations=activations, metric=metric, goal=goal, seed=seed
+        activations=activations, metric=metric, goal=goal, seed=seed, repair=repair or None
     )
+    if palette_bits is not None:
+        choices = choices.with_palettes(PaletteChoice(palette_bits))
     with reporting(quiet=as_json) as reporter:
         report = lower_model(model, calibrate, out, machine, choices, evaluate, reporter, force, dump)
     if as_json:

@@ -30,6 +30,7 @@ from nnaq.lowering import import_options
 from nnaq.pipeline import Options, cross, simplify
 from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.error import codes_of, input_codes
+from nnaq.quantize.overrides import resolve
 from nnaq.quantize.recipe import Recipe
 from nnaq.targets import load_target
 
@@ -116,10 +117,11 @@ def _fake(label: str, real: Graph, inputs: Inputs, recipe: Recipe, codes: Mappin
             f"{label}: recipe {recipe.name!r} holds no ranges; give --recipe OUT/recipe.toml of a lowering"
         )
     ranges = Ranges({v: c.range for v, c in chosen.items() if c.range})
-    dtypes = {v: c.dtype for v, c in chosen.items()}
-    exact, bits = frozenset(ranges.ranges), recipe.quantize.weight_bits
+    resolved, exact = resolve(recipe, real), frozenset(ranges.ranges)
+    dtypes = {**resolved.dtypes, **{v: c.dtype for v, c in chosen.items()}}
     held = {name: kind for name, kind in codes.items() if name in real.types}
-    options = Options(load_target("edge8"), "i8", dtypes, exact, bits, recipe.palettes, held)
+    widths = recipe.quantize.weight_bits, resolved.palettes, held, resolved.weight_bits
+    options = Options(load_target("edge8"), "i8", dtypes, exact, *widths)
     fake = cross(real, ranges, options).fake
     names = {v: f"{v}.fq" if f"{v}.fq" in fake.types else v for v in real.types if v in fake.types}
     kept = run(fake, inputs, keep=list(names.values())).values

@@ -1,62 +1,123 @@
-"""Constants that rest in memory as palette indices.
+"""Constants that rest in memory as palette indices, in the file.
 
-In the file such a constant is two initializers, `NAME:indices` (UINT4 up to four bits, else
-UINT8) and `NAME:table` (INT8), joined by a node `unpack_palette` that makes NAME.
+Such a constant is two or three initializers, and a node `unpack_palette…` that makes NAME of them:
+
+    NAME:indices   4 bits: UINT4, 8 bits: UINT8, in the shape of the constant;
+                   other widths: UINT8 [bytes], packed as kernels/codebook.py does
+    NAME:table     INT8 [tables, entries], short tables filled up with their last entry
+    NAME:zeros     UINT8 [bytes], with a zero map only: a packed bit per code, 1 where it is not 0;
+                   the indices are then one row, of the other codes alone
+
+so that the file holds every index in its own bits. Two bits could be UINT2, which ONNX has from opset
+25 on; in the opset of our files neither its checker nor ONNX Runtime 1.32 takes it.
 """
+
+from math import prod
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from nnaq.errors import ArtifactError
-from nnaq.export.body_builder import DOMAIN, Body
+from nnaq.codebooks.storage import longest_table, per_table
+from nnaq.errors import ArtifactError, OpError
+from nnaq.export.bodies_palette import unpacking
+from nnaq.export.body_builder import DOMAIN
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import Palette
+from nnaq.kernels.codebook import find_indices, pack_indices, pack_zero_map, table_array, unpack_indices
 
 UNPACK = "unpack_palette"
+ELEMENTS = {4: TensorProto.UINT4, 8: TensorProto.UINT8}
+"""Widths that a tensor has an element for; all others are packed bytes."""
 
 
 def palettes(graph: Graph) -> dict[str, Palette]:
-    """The palettes of the constants that have one."""
-    kinds = {name: graph.types[name].palette for name in graph.constants}
+    """The palettes of the constants that have one, by name: a file is the same whatever came first."""
+    kinds = {name: graph.types[name].palette for name in sorted(graph.constants)}
     return {name: palette for name, palette in kinds.items() if palette is not None}
 
 
 def pack(name: str, codes: np.ndarray, palette: Palette) -> list[onnx.TensorProto]:
-    """The two initializers of a constant with a palette."""
-    position = {code: index for index, code in reversed(list(enumerate(palette.table)))}
-    foreign = sorted(set(np.unique(codes).tolist()) - position.keys())
-    if foreign:
-        raise ArtifactError(f"constant {name!r} holds the code {foreign[0]}, which is not in its palette")
-    indices = [position[code] for code in codes.reshape(-1).tolist()]
-    element = TensorProto.UINT4 if palette.bits <= 4 else TensorProto.UINT8
-    return [
-        helper.make_tensor(f"{name}:indices", element, codes.shape, indices),
-        numpy_helper.from_array(np.array(palette.table, np.int8), f"{name}:table"),
-    ]
+    """The initializers of a constant with a palette. Raises ArtifactError for codes it does not hold."""
+    try:
+        indices, zeros = _packed(codes, palette)
+    except OpError as error:
+        raise ArtifactError(f"constant {name!r} cannot be packed: {error}") from error
+    tables = np.ascontiguousarray(table_array(palette)[:, : longest_table(palette)])
+    tensors = [_elements(f"{name}:indices", indices, codes.shape, palette)]
+    tensors.append(numpy_helper.from_array(tables, f"{name}:table"))
+    return tensors if zeros is None else [*tensors, numpy_helper.from_array(zeros, f"{name}:zeros")]
 
 
-def unpack(indices: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """The codes of packed indices."""
-    codes: np.ndarray = table[indices.astype(np.int64)]
-    return codes
+def _packed(codes: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray | None]:
+    """Packed indices, and the packed zero map if the palette has one."""
+    if palette.zeros is None:
+        return pack_indices(find_indices(codes, palette), palette.bits), None
+    zeros, indices = pack_zero_map(codes, palette)
+    return indices, zeros
+
+
+def _elements(name: str, packed: np.ndarray, shape: tuple[int, ...], palette: Palette) -> onnx.TensorProto:
+    """Packed indices as a tensor; ONNX packs two UINT4 to a byte, the first in its low half, as we do."""
+    if palette.bits not in ELEMENTS:
+        return numpy_helper.from_array(packed, name)
+    if palette.zeros is not None:
+        shape = (prod(shape) - palette.zeros,)
+    return helper.make_tensor(name, ELEMENTS[palette.bits], shape, packed.tobytes(), raw=True)
 
 
 def unpack_nodes(graph: Graph) -> list[onnx.NodeProto]:
     """One node per constant with a palette."""
     return [
-        helper.make_node(
-            UNPACK, [f"{name}:indices", f"{name}:table"], [name], f"{name}:unpack", domain=DOMAIN
-        )
-        for name in palettes(graph)
+        _unpack_node(name, graph.constants[name].shape, palette) for name, palette in palettes(graph).items()
     ]
 
 
+def _unpack_node(name: str, shape: tuple[int, ...], palette: Palette) -> onnx.NodeProto:
+    operands = [f"{name}:indices", f"{name}:table"]
+    operands += [] if palette.zeros is None else [f"{name}:zeros"]
+    node = helper.make_node(_form(palette), operands, [name], f"{name}:unpack", domain=DOMAIN)
+    node.attribute.append(helper.make_attribute("shape", shape, attr_type=AttributeProto.INTS))
+    node.attribute.append(helper.make_attribute("bits", palette.bits))
+    node.attribute.append(helper.make_attribute("per_table", per_table(shape, palette)))
+    return node
+
+
 def unpack_functions(graph: Graph) -> list[onnx.FunctionProto]:
-    """The bodies `unpack_palette` needs in this graph: one for UINT4 and UINT8 alike."""
-    if not palettes(graph):
-        return []
-    body = Body()
-    codes = body.take("table", body.wide("indices"), 0)
-    doc = "codes = table[indices]: how a palette constant becomes i8"
-    return [body.function(UNPACK, ["indices", "table"], [codes], [], doc)]
+    """The bodies that unpacking needs in this graph: one for each form its constants have."""
+    forms = {_form(palette): palette for palette in palettes(graph).values()}
+    return [
+        unpacking(form, palette.bits not in ELEMENTS, palette.zeros is not None)
+        for form, palette in sorted(forms.items(), key=lambda item: item[0])
+    ]
+
+
+def _form(palette: Palette) -> str:
+    """The function of a palette: `unpack_palette`, `…_bits` for packed bytes, `…_zeros` with a zero map."""
+    bits = "" if palette.bits in ELEMENTS else "_bits"
+    return UNPACK + bits + ("" if palette.zeros is None else "_zeros")
+
+
+def unpack_constants(model: onnx.ModelProto, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a file by constant name: packed ones give way to their codes.
+
+    Raises OpError, LookupError or ValueError where they are not what `pack` writes.
+    """
+    found = dict(arrays)
+    for node in model.graph.node:
+        if node.domain == DOMAIN and node.op_type.startswith(UNPACK):
+            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            found[node.output[0]] = _codes([found.pop(name) for name in node.input], **attributes)
+    return found
+
+
+def _codes(arrays: list[np.ndarray], shape: list[int], bits: int, per_table: int) -> np.ndarray:
+    """The codes that indices, tables and a zero map make."""
+    indices, tables, *zeros = arrays
+    count = prod(shape)
+    kept = unpack_indices(zeros[0], 1, count) != 0 if zeros else np.ones(count, bool)
+    placed = np.zeros(count, np.int64)
+    stored = int(np.count_nonzero(kept))
+    placed[kept] = indices.reshape(-1) if bits in ELEMENTS else unpack_indices(indices, bits, stored)
+    codes = tables[np.arange(count) // per_table, placed]
+    return np.asarray(np.where(kept, codes, np.int8(0)).reshape(shape))

@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import ArtifactError, NnaqError, OpError
 from nnaq.export.onnx import export_model
-from nnaq.export.palette import unpack
+from nnaq.export.palette import unpack_constants
 from nnaq.frontends import load
 from nnaq.ir.graph import Graph
 from nnaq.ir.op import lookup
@@ -113,6 +113,4 @@ def _constants(path: Path, model: onnx.ModelProto) -> dict[str, np.ndarray]:
             raise ArtifactError(f"{path} keeps {tensor.name!r} outside the file, which nnaq never reads")
         array = numpy_helper.to_array(tensor)
         found[tensor.name] = array.astype(storage("i4")) if tensor.data_type == TensorProto.INT4 else array
-    for name in [name.removesuffix(":table") for name in found if name.endswith(":table")]:
-        found[name] = unpack(found.pop(f"{name}:indices"), found.pop(f"{name}:table"))
-    return found
+    return unpack_constants(model, found)

@@ -78,20 +78,53 @@ class Quant:
 
 @dataclass(frozen=True)
 class Palette:
-    """How an i8 constant rests in memory: `bits`-wide indices into a table of int8 codes.
+    """How an i8 constant rests in memory: `bits`-wide indices into tables of int8 codes.
 
     To the arithmetic the constant is i8; a palette changes bytes and DMA time, never a result.
+
+    tables  each ascending and distinct, 1 to 2^bits entries
+    rows    entries of axis 0 that share a table; 0: all of them, and there is one table
+    zeros   how many codes are 0 and rest as one bit each of a zero map, indices being left for the
+            others only; None: no map, every code has an index
+
+    Prints as `palette2(-8, 0, 8)`, `palette2@1(-8, 0, 8 | -3, 3)` for a table per row, and
+    `palette2+57(-8, 8)` with a zero map of 57 zeros.
     """
 
     bits: int
-    table: tuple[int, ...]
+    tables: tuple[tuple[int, ...], ...]
+    rows: int = 0
+    zeros: int | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 8 or not 1 <= len(self.table) <= 2**self.bits:
-            raise GraphError(f"a {self.bits}-bit palette cannot hold {len(self.table)} entries")
+        if not 1 <= self.bits <= 8 or not self.tables:
+            raise GraphError(f"a palette has 1 to 8 bits and a table, found {self.bits} bits")
+        for table in self.tables:
+            if not 1 <= len(table) <= 2**self.bits:
+                raise GraphError(f"a {self.bits}-bit palette cannot hold {len(table)} entries")
+            if list(table) != sorted(set(table)) or table[0] < -128 or table[-1] > 127:
+                raise GraphError(f"a palette's entries are ascending int8 codes, found {table[:4]}")
+        if self.rows < 0 or (self.rows == 0 and len(self.tables) != 1):
+            raise GraphError(f"{len(self.tables)} tables need the rows that share one")
+        if self.zeros is not None and (self.zeros < 0 or any(0 in table for table in self.tables)):
+            raise GraphError("a palette with a zero map has no entry 0")
+
+    def number(self, row: int) -> int:
+        """Which table the codes of a row use."""
+        return row // self.rows if self.rows else 0
+
+    def admits(self, shape: Shape) -> bool:
+        """Whether there is a table for every row of a constant of this shape."""
+        if not self.rows:
+            return True
+        rows = shape[0] if shape else 1
+        return isinstance(rows, int) and len(self.tables) == -(-rows // self.rows)
 
     def __str__(self) -> str:
-        return f"palette{self.bits}({', '.join(map(str, self.table))})"
+        rows = f"@{self.rows}" if self.rows else ""
+        zeros = "" if self.zeros is None else f"+{self.zeros}"
+        tables = " | ".join(", ".join(map(str, table)) for table in self.tables)
+        return f"palette{self.bits}{rows}{zeros}({tables})"
 
 
 @dataclass(frozen=True)
@@ -135,7 +168,7 @@ class TensorType:
 _TYPE = re.compile(
     r"(?P<dtype>\w+)\[(?P<shape>[^\]]*)\]"
     r"(<(\[(?P<scales>[^\]]*)\]@(?P<axis>\d+)|(?P<scale>[^,\[\]]+)), (?P<zero>-?\d+)>)?"
-    r"( palette(?P<bits>\d)\((?P<table>[^)]*)\))?"
+    r"( palette(?P<bits>\d)(@(?P<rows>\d+))?(\+(?P<zeros>\d+))?\((?P<tables>[^)]*)\))?"
 )
 
 
@@ -156,7 +189,9 @@ def parse_type(text: str) -> TensorType:
         quant = Quant(scales, int(part["zero"]), None if part["axis"] is None else int(part["axis"]))
     palette = None
     if part["bits"] is not None:
-        palette = Palette(int(part["bits"]), tuple(int(t) for t in part["table"].split(",")))
+        tables = tuple(tuple(int(t) for t in table.split(",")) for table in part["tables"].split("|"))
+        zeros = None if part["zeros"] is None else int(part["zeros"])
+        palette = Palette(int(part["bits"]), tables, int(part["rows"] or 0), zeros)
     return TensorType(part["dtype"], shape, quant, palette)
 
 

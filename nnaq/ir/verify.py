@@ -1,9 +1,11 @@
 """The rules every graph keeps. `verify` runs between passes; a broken rule names node and value."""
 
+import numpy as np
+
 from nnaq.errors import GraphError
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Op, lookup
-from nnaq.ir.types import bounds, storage
+from nnaq.ir.types import TensorType, bounds, storage
 
 
 def verify(graph: Graph) -> Graph:
@@ -80,6 +82,27 @@ def _constants_fit(graph: Graph) -> None:
             low, high = bounds(kind.dtype)
             if value.min() < low or value.max() > high:
                 raise GraphError(f"constant {name!r} does not fit {kind.dtype}")
+        if kind.palette is not None:
+            _palette_fits(name, value, kind)
+
+
+def _palette_fits(name: str, codes: np.ndarray, kind: TensorType) -> None:
+    """Raise GraphError where codes are not all entries of their row's table."""
+    palette = kind.palette
+    assert palette is not None
+    if kind.dtype != "i8" or not palette.admits(codes.shape):
+        raise GraphError(
+            f"constant {name!r} is {kind.dtype}{list(codes.shape)}, which {palette} does not fit"
+        )
+    if palette.zeros is not None and palette.zeros != codes.size - np.count_nonzero(codes):
+        raise GraphError(f"constant {name!r} has not the {palette.zeros} zeros that its palette says")
+    step = palette.rows or max(1, len(codes) if codes.ndim else 1)
+    rows = codes.reshape(len(codes) if codes.ndim else 1, -1)
+    for number, table in enumerate(palette.tables):
+        entries = table if palette.zeros is None else (*table, 0)
+        foreign = np.setdiff1d(rows[number * step : (number + 1) * step], entries)
+        if foreign.size:
+            raise GraphError(f"constant {name!r} holds the code {foreign[0]}, which is not in its palette")
 
 
 def _states_fit(graph: Graph) -> None:

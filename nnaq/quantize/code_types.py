@@ -31,8 +31,8 @@ class Choice:
 
     ranges: what calibration saw. activations: dtype of activations (`i8` or `i16`). dtypes: other
     dtypes by value; `i32` keeps the sums of a product as they are. exact: values whose range was
-    chosen, not observed. weight_bits: 8 or 4. islands: names of nodes that stay real. codes: code
-    types by value or constant that a quantised file brought along.
+    chosen, not observed. weight_bits: 8 or 4; weights: other widths by constant. islands: names of
+    nodes that stay real. codes: code types by value or constant that a quantised file brought along.
     """
 
     ranges: Ranges
@@ -40,6 +40,7 @@ class Choice:
     dtypes: Mapping[str, str] = field(default_factory=dict)
     exact: frozenset[str] = frozenset()
     weight_bits: int = 8
+    weights: Mapping[str, int] = field(default_factory=dict)
     islands: frozenset[str] = frozenset()
     codes: Mapping[str, TensorType] = field(default_factory=dict)
 
@@ -207,11 +208,12 @@ class _Chooser:
 
     def weight(self, node: Node, position: int, found: Mapping[str, TensorType]) -> TensorType:
         """The type of a weight: per channel, wide enough for the bias that joins its sums."""
-        op, array = lookup(node.op), self.graph.constants[node.inputs[position]]
+        name, op = node.inputs[position], lookup(node.op)
+        array, width = self.graph.constants[name], self.choice.weights.get(name, self.choice.weight_bits)
         axis, floor = op.weights[position], bias_floor(self.graph, node, op, found)
         if floor is not None and floor.size != array.shape[axis]:
             floor = None  # the bias joins the sums of another weight
-        return weight_type(array, axis, floor, 2 ** (self.choice.weight_bits - 1) - 1)
+        return weight_type(array, axis, floor, 2 ** (width - 1) - 1)
 
     def exact(self, node: Node, found: Mapping[str, TensorType]) -> tuple[TensorType, ...] | None:
         """Types that follow from the operands, if every reader can take them."""

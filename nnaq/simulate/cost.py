@@ -1,9 +1,11 @@
 """Cycles of one operator.
 
-    cycles  = max(compute, bytes_sram / sram bandwidth, bytes_dram / dram bandwidth)
+    cycles  = max(compute, bytes_sram / sram bandwidth, bytes_dram / dram bandwidth, decompression)
     compute = max(array, vector, table), or their sum for a composite
     array   = folds * T * repeats * passes + fills * fill, per product of M positions, N outputs, depth K
     vector  = ceil(elements / vector_lanes),  table = ceil(look-ups / lut_lanes)
+    decompression = ceil(codes of palette constants / codewords_per_cycle), next to the MACs: a constant
+              crosses both memories as indices, and its codes stream from there while the rest runs
 
     output stationary   folds = ceil(M/R) * ceil(N/C),  T = K,  fill R + C - 2
     weight stationary   folds = ceil(K/R) * ceil(N/C),  T = M,  fill R + C - 2, and R more to load
@@ -18,8 +20,9 @@ The stages of a primitive overlap: sums are requantised by the lanes as they lea
 of a composite wait for each other: the gates of an LSTM need their sums, its state needs the gates.
 
 Every operand and result crosses the SRAM port once; a constant that is not pinned in SRAM comes
-packed from DRAM instead. Views cost nothing. What the accelerator does not run costs the host's
-time, and a crossing for its codes; reals never leave the host.
+packed from DRAM instead. A target without decompression moves plain codes (see `footprint`). Views
+cost nothing. What the accelerator does not run costs the host's time, and a crossing for its codes;
+reals never leave the host.
 """
 
 from collections.abc import Collection
@@ -28,13 +31,14 @@ from math import ceil, prod
 from typing import Literal
 
 from nnaq.ir.graph import Graph, Node
-from nnaq.ir.op import Work, lookup
-from nnaq.simulate.footprint import resting_bytes
-from nnaq.targets import BOUNDARY, Dataflow, Gemm, Target, gemms, refusal
+from nnaq.ir.op import lookup
+from nnaq.simulate.energy import Counts, picojoules
+from nnaq.simulate.footprint import part_bytes, resting_bytes
+from nnaq.targets import BOUNDARY, Dataflow, Gemm, Target, at_rest, gemms, refusal
 from nnaq.targets.gemm import sizes
 
 Fills = Literal["hidden", "once", "per_fold"]
-Bound = Literal["compute", "vector", "table", "sram", "dram", "host"]
+Bound = Literal["compute", "vector", "table", "sram", "dram", "decompression", "host"]
 
 VIEWS = frozenset({"reshape"})
 """Operators whose result is the operand's own bytes."""
@@ -42,9 +46,10 @@ VIEWS = frozenset({"reshape"})
 
 @dataclass(frozen=True)
 class OpCost:
-    """What a node costs. cycles: the largest of compute, sram and dram cycles, or the host's.
+    """What a node costs. cycles: the largest of compute, sram, dram and decompression cycles, or the host's.
 
-    bound says which decided: the array (`compute`), the lanes (`vector`, `table`), a memory or the host.
+    bound says which decided: the array (`compute`), the lanes (`vector`, `table`), a memory, the
+    decompression or the host. energy_picojoules: None on the host, and where the target says nothing.
     """
 
     name: str
@@ -60,6 +65,8 @@ class OpCost:
     dram_cycles: int = 0
     sram_bytes: int = 0
     dram_bytes: int = 0
+    decompression_cycles: int = 0
+    energy_picojoules: float | None = None
 
 
 def folds_and_length(gemm: Gemm, rows: int, columns: int, dataflow: Dataflow) -> tuple[int, int]:
@@ -87,14 +94,15 @@ def op_cost(graph: Graph, node: Node, target: Target, pinned: Collection[str] = 
     if node.op in BOUNDARY or refusal(graph, node, target) is not None:
         return _on_host(graph, node, target)
     if node.op in VIEWS:
-        return OpCost(node.name, node.op, 0, "compute")
+        nothing = None if target.energy is None else 0.0
+        return OpCost(node.name, node.op, 0, "compute", energy_picojoules=nothing)
     return _on_accelerator(graph, node, target, pinned)
 
 
 def _on_host(graph: Graph, node: Node, target: Target) -> OpCost:
     work = lookup(node.op).work(graph.signature(node))
     crossing = sum(
-        resting_bytes(graph.types[value])
+        resting_bytes(graph.types[value], target)
         for value in (*activations(graph, node), *node.outputs)
         if graph.types[value].dtype != "f32"
     )
@@ -103,48 +111,63 @@ def _on_host(graph: Graph, node: Node, target: Target) -> OpCost:
 
 
 def _on_accelerator(graph: Graph, node: Node, target: Target, pinned: Collection[str]) -> OpCost:
-    op = lookup(node.op)
-    work = op.work(graph.signature(node))
-    stages = _stages(graph, node, target, work)
-    compute = sum(stages.values()) if op.is_composite else max(stages.values())
-    sram_bytes, dram_bytes = traffic(graph, node, pinned)
-    sram, dram = target.sram.cycles(sram_bytes), target.dram.cycles(dram_bytes)
-    times: dict[Bound, int] = {max(stages, key=stages.__getitem__): compute, "sram": sram, "dram": dram}
+    products, counts = gemms(node.op, graph.signature(node)), _counts(graph, node, target, pinned)
+    stages = _stages(products, counts, target)
+    compute = sum(stages.values()) if lookup(node.op).is_composite else max(stages.values())
+    sram, dram = target.sram.cycles(counts.sram_bytes), target.dram.cycles(counts.dram_bytes)
+    unit = target.decompression
+    expanding = 0 if unit is None else unit.cycles(counts.codewords)
+    slowest = max(stages, key=stages.__getitem__)
+    times: dict[Bound, int] = {slowest: compute, "sram": sram, "dram": dram, "decompression": expanding}
     bound = max(times, key=times.__getitem__)
     return OpCost(
         node.name,
         node.op,
         times[bound],
         bound,
-        work.macs,
+        lookup(node.op).work(graph.signature(node)).macs,
         compute,
         stages["compute"],
         stages["vector"],
         stages["table"],
         sram,
         dram,
-        sram_bytes,
-        dram_bytes,
+        counts.sram_bytes,
+        counts.dram_bytes,
+        expanding,
+        picojoules(counts, target.energy),
     )
 
 
-def _stages(graph: Graph, node: Node, target: Target, work: Work) -> dict[Bound, int]:
+def _counts(graph: Graph, node: Node, target: Target, pinned: Collection[str]) -> Counts:
+    """What a node does, in the units that energy is given for."""
+    work, products = lookup(node.op).work(graph.signature(node)), gemms(node.op, graph.signature(node))
+    sram_bytes, dram_bytes = traffic(graph, node, target, pinned)
+    return Counts(
+        sum(g.macs * target.array.passes(g.left, g.right) for g in products),
+        sram_bytes,
+        dram_bytes,
+        # MACs without a product (a sum of windows) are work for the lanes.
+        work.elementwise + work.macs - sum(g.macs for g in products),
+        work.lookups,
+        codes_expanded(graph, node, target),
+    )
+
+
+def _stages(products: tuple[Gemm, ...], counts: Counts, target: Target) -> dict[Bound, int]:
     """Cycles on the array, the vector lanes and the look-up lanes."""
     machine = target.array
     fills: Fills = "once" if machine.double_buffered else "per_fold"
-    products = gemms(node.op, graph.signature(node))
     array = sum(
         array_cycles(
             g, machine.rows, machine.columns, machine.dataflow, fills, machine.passes(g.left, g.right)
         )
         for g in products
     )
-    # MACs without a product (a sum of windows) are work for the lanes.
-    elements = work.elementwise + work.macs - sum(g.macs for g in products)
     return {
         "compute": array,
-        "vector": ceil(elements / target.vector_lanes),
-        "table": ceil(work.lookups / target.lut_lanes),
+        "vector": ceil(counts.elements / target.vector_lanes),
+        "table": ceil(counts.lookups / target.lut_lanes),
     }
 
 
@@ -153,10 +176,10 @@ def activations(graph: Graph, node: Node) -> tuple[str, ...]:
     return tuple(v for v in dict.fromkeys(node.inputs) if v and v not in graph.constants)
 
 
-def traffic(graph: Graph, node: Node, pinned: Collection[str]) -> tuple[int, int]:
+def traffic(graph: Graph, node: Node, target: Target, pinned: Collection[str]) -> tuple[int, int]:
     """Bytes a node moves through the SRAM port, and bytes it fetches from DRAM."""
-    sram, dram = sum(resting_bytes(graph.types[v]) for v in node.outputs), 0
-    for value, size in bytes_read(graph, node).items():
+    sram, dram = sum(resting_bytes(graph.types[v], target) for v in node.outputs), 0
+    for value, size in bytes_read(graph, node, target).items():
         if value in graph.constants and value not in pinned:
             dram += size
         else:
@@ -164,16 +187,24 @@ def traffic(graph: Graph, node: Node, pinned: Collection[str]) -> tuple[int, int
     return sram, dram
 
 
-def bytes_read(graph: Graph, node: Node) -> dict[str, int]:
+def bytes_read(graph: Graph, node: Node, target: Target) -> dict[str, int]:
     """Bytes a node reads of each operand: of a table it picks from only what it picks."""
+    read = entries_read(graph, node)
+    return {value: part_bytes(graph.types[value], entries, target) for value, entries in read.items()}
+
+
+def codes_expanded(graph: Graph, node: Node, target: Target) -> int:
+    """Codes that a node needs of constants that rest as indices."""
+    read = entries_read(graph, node)
+    return sum(n for value, n in read.items() if at_rest(graph.types[value], target).palette is not None)
+
+
+def entries_read(graph: Graph, node: Node) -> dict[str, int]:
+    """Entries a node reads of each operand."""
     picked = lookup(node.op).reads(graph.signature(node))
     found: dict[str, int] = {}
     for position, value in enumerate(node.inputs):
-        if not value:
-            continue
-        kind = graph.types[value]
-        entries = min(picked.get(position, prod(sizes(kind))), prod(sizes(kind)))
-        whole = resting_bytes(kind)
-        part = whole if position not in picked else min(whole, resting_bytes(kind.with_shape((entries,))))
-        found[value] = max(found.get(value, 0), part)
+        if value:
+            whole = prod(sizes(graph.types[value]))
+            found[value] = max(found.get(value, 0), min(picked.get(position, whole), whole))
     return found

@@ -1,32 +1,52 @@
-"""Bytes: what values and constants take where they rest."""
+"""Bytes: what values and constants take where they rest on a target.
+
+    plain     ceil(values * bits of the dtype / 8)
+    palette   ceil((values - zeros) * index bits / 8) + tables * entries of the longest,
+              and ceil(values / 8) more for a zero map
+
+A palette counts only where the target's decompression takes it; elsewhere its constant rests as
+plain i8 codes, in DRAM, on its way and in SRAM. Where it counts, fewer bits and no longer tables are
+never more bytes.
+"""
 
 from collections import Counter
 from collections.abc import Callable
 from math import prod
 
+from nnaq.codebooks.storage import packed_bytes, palette_bytes
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
 from nnaq.ir.types import TensorType, bits
+from nnaq.targets import Target, at_rest
 from nnaq.targets.gemm import sizes
 
 _TABLE_ENTRIES = (513, 65536)
 
 
-def resting_bytes(kind: TensorType) -> int:
-    """Bytes a value of type `kind` takes in memory; a palette's indices are packed, its table is added.
+def resting_bytes(kind: TensorType, target: Target) -> int:
+    """Bytes a value of type `kind` takes in the memories of `target`.
 
     >>> from nnaq.ir.types import parse_type
-    >>> resting_bytes(parse_type("i4[3]")), resting_bytes(parse_type("i8[10] palette2(-8, 0, 8)"))
-    (2, 6)
+    >>> from nnaq.targets import load_target
+    >>> kind = parse_type("i8[10] palette2(-8, 0, 8)")
+    >>> [resting_bytes(kind, load_target(name)) for name in ("edge8", "edge8-sub8")]
+    [10, 6]
     """
-    values = prod(sizes(kind))
-    if kind.palette is not None:
-        return _packed(values, kind.palette.bits) + len(kind.palette.table)
-    return _packed(values, bits(kind.dtype))
+    palette = at_rest(kind, target).palette
+    if palette is not None:
+        return palette_bytes(prod(sizes(kind)), palette).total
+    return packed_bytes(prod(sizes(kind)), bits(kind.dtype))
 
 
-def _packed(values: int, width: int) -> int:
-    return -(-values * width // 8)
+def part_bytes(kind: TensorType, entries: int, target: Target) -> int:
+    """Bytes read of a value of which only some entries are wanted; none for no entries.
+
+    A zero map is read whole, with all indices: nobody knows where a row starts.
+    """
+    whole, palette = resting_bytes(kind, target), at_rest(kind, target).palette
+    if palette is None or entries == 0:
+        return min(whole, packed_bytes(entries, bits(kind.dtype)))
+    return whole if palette.zeros is not None else min(whole, palette_bytes(entries, palette).total)
 
 
 def constants_read(graph: Graph, counts: Callable[[Node], bool] = lambda node: True) -> dict[str, int]:

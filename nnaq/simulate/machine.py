@@ -14,8 +14,8 @@ from nnaq.simulate.memory import MemoryPlan, Pinning, plan_memory
 from nnaq.simulate.shapes import bind_shapes
 from nnaq.targets import BOUNDARY, Target, refusal
 
-Engine = Literal["host", "dma", "array", "vector", "table"]
-ENGINES: tuple[Engine, ...] = ("host", "dma", "array", "vector", "table")
+Engine = Literal["host", "dma", "decompression", "array", "vector", "table"]
+ENGINES: tuple[Engine, ...] = ("host", "dma", "decompression", "array", "vector", "table")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,13 @@ class Simulation:
         return sum(cost.cycles for cost in self.costs)
 
     @property
+    def energy_picojoules(self) -> float | None:
+        """What a step takes of the accelerator and its memories; None where the target says nothing."""
+        if self.target.energy is None:
+            return None
+        return sum(cost.energy_picojoules or 0.0 for cost in self.costs)
+
+    @property
     def microseconds_per_step(self) -> float:
         return self.target.microseconds(self.cycles_per_step)
 
@@ -69,7 +76,7 @@ class Simulation:
         return None if frame_seconds is None else self.microseconds_per_step / (frame_seconds * 1e6)
 
     def to_json(self, frame_seconds: float | None = None) -> dict[str, Any]:
-        """Latency, memory, islands, boundary and layers as plain data."""
+        """Latency, energy, memory, islands, boundary and layers as plain data."""
         memory = ("weight_bytes", "table_bytes", "state_bytes", "sram_peak_bytes", "arena_bytes", "fits")
         return {
             "target": self.target.name,
@@ -78,6 +85,7 @@ class Simulation:
                 "microseconds_per_step": self.microseconds_per_step,
                 "real_time_factor": self.real_time_factor(frame_seconds),
             },
+            "energy": {"picojoules_per_step": self.energy_picojoules},
             "memory": {key: getattr(self.plan, key) for key in memory},
             "islands": [asdict(island) for island in self.islands],
             "boundary": [{"name": c.name, "op": c.op, "cycles": c.cycles} for c in self.boundary],
@@ -88,9 +96,10 @@ class Simulation:
         """The nodes and totals as a table of text."""
         rows = [f"{'node':<32} {'op':<16} {'MACs':>12} {'cycles':>10}  bound"]
         rows += [f"{c.name:<32} {c.op:<16} {c.macs:>12,} {c.cycles:>10,}  {c.bound}" for c in self.costs]
-        plan = self.plan
+        plan, energy = self.plan, self.energy_picojoules
         rows += [
             f"step: {self.cycles_per_step:,} cycles, {self.microseconds_per_step:g} us on {self.target.name}",
+            *([] if energy is None else [f"energy: {energy / 1e3:g} nJ, host not counted"]),
             f"SRAM: {plan.sram_peak_bytes:,} of {plan.budget_bytes:,} bytes"
             + ("" if plan.fits else ": it does not fit"),
             *(f"on the host: {i.op} {i.name!r}, {i.cycles:,} cycles: {i.reason}" for i in self.islands),
@@ -140,7 +149,7 @@ def _schedule(costs: tuple[OpCost, ...]) -> tuple[Event, ...]:
 
 
 def _events(cost: OpCost, start: int) -> list[Event]:
-    """The engines of one node; those of a composite follow each other, else they run at once."""
+    """The engines of one node; the stages of a composite follow each other, all else runs at once."""
     if cost.bound == "host":
         return [Event("host", cost.name, cost.op, start, start + cost.cycles)] if cost.cycles else []
     stages: tuple[tuple[Engine, int], ...] = (
@@ -149,10 +158,15 @@ def _events(cost: OpCost, start: int) -> list[Event]:
         ("table", cost.table_cycles),
     )
     chained = cost.compute_cycles == sum(cycles for _, cycles in stages)
-    events, ready = [], start
-    for engine, cycles in (("dma", cost.dram_cycles), *stages):
-        first = ready if chained and engine != "dma" else start
+    streams: tuple[tuple[Engine, int], ...] = (
+        ("dma", cost.dram_cycles),
+        ("decompression", cost.decompression_cycles),
+    )
+    events = [Event(e, cost.name, cost.op, start, start + cycles) for e, cycles in streams if cycles]
+    ready = start
+    for engine, cycles in stages:
+        first = ready if chained else start
         if cycles:
             events.append(Event(engine, cost.name, cost.op, first, first + cycles))
-            ready = first + cycles if engine != "dma" else ready
+            ready = first + cycles
     return events

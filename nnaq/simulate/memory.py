@@ -66,7 +66,7 @@ class MemoryPlan:
     placements      a buffer each, with its offset
     shared          values without a buffer of their own: the value whose buffer holds them
     pinned          constants that rest in SRAM; the others stream from DRAM
-    weight_bytes    all constants but look-up tables, as they rest (packed palettes)
+    weight_bytes    all constants but look-up tables, as they rest: palettes packed, if the target takes them
     table_bytes     look-up tables
     state_bytes     states, each once
     arena_bytes     activations and states; max_live_bytes is the bound below which none can go
@@ -147,10 +147,10 @@ def plan_memory(graph: Graph, target: Target, pinning: Pinning = "greedy") -> Me
     the SRAM is told by `fits`, not raised.
     """
     shared = shared_buffers(graph)
-    placements = place(lifetimes(graph, shared))
+    placements = place(lifetimes(graph, shared, target))
     arena = max((p.end for p in placements), default=0)
     pinned = _pinned(graph, target, target.sram_bytes - arena, pinning)
-    constants = {name: resting_bytes(graph.types[name]) for name in constants_read(graph)}
+    constants = {name: resting_bytes(graph.types[name], target) for name in constants_read(graph)}
     table_bytes = sum(constants[name] for name in tables(graph))
     plan = MemoryPlan(
         placements,
@@ -159,7 +159,7 @@ def plan_memory(graph: Graph, target: Target, pinning: Pinning = "greedy") -> Me
         sum(aligned(constants[name]) for name in pinned),
         sum(constants.values()) - table_bytes,
         table_bytes,
-        sum(resting_bytes(graph.types[state.input]) for state in graph.states),
+        sum(resting_bytes(graph.types[state.input], target) for state in graph.states),
         arena,
         max_live_bytes([p.buffer for p in placements]),
         target.sram_bytes,
@@ -207,7 +207,7 @@ def root(shared: dict[str, str], value: str) -> str:
     return value
 
 
-def lifetimes(graph: Graph, shared: dict[str, str]) -> list[Lifetime]:
+def lifetimes(graph: Graph, shared: dict[str, str], target: Target) -> list[Lifetime]:
     """The buffers of one step: states for good, activations as long as they are needed."""
     end = len(graph.nodes)
     made, last = _made_at(graph), _last_uses(graph, shared)
@@ -215,7 +215,7 @@ def lifetimes(graph: Graph, shared: dict[str, str]) -> list[Lifetime]:
     next_states = {root(shared, state.output) for state in graph.states} & made.keys()
     buffers = []
     for value in _activations(graph):
-        size, first = resting_bytes(graph.types[value]), made.get(value, 0)
+        size, first = resting_bytes(graph.types[value], target), made.get(value, 0)
         if value in states or value in next_states:
             buffers.append(Lifetime(value, size, 0, end, "state" if value in states else "next_state"))
         elif value not in shared:
@@ -251,8 +251,9 @@ def _last_uses(graph: Graph, shared: dict[str, str]) -> dict[str, int]:
 
 def _pinned(graph: Graph, target: Target, room: int, pinning: Pinning) -> tuple[str, ...]:
     reads = constants_read(graph, lambda node: refusal(graph, node, target) is None)
-    wanted = sorted(reads, key=lambda name: (-reads[name], resting_bytes(graph.types[name]), name))
-    room_of = {name: aligned(resting_bytes(graph.types[name])) for name in wanted}
+    size = {name: resting_bytes(graph.types[name], target) for name in reads}
+    wanted = sorted(reads, key=lambda name: (-reads[name], size[name], name))
+    room_of = {name: aligned(size[name]) for name in wanted}
     if pinning == "none" or (pinning == "all" and sum(room_of.values()) > room):
         return ()
     pinned = []

@@ -6,7 +6,7 @@ Every field's description completes the sentence "write …" of its error messag
 import tomllib
 from difflib import get_close_matches
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -15,13 +15,15 @@ import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import TargetError
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import table
-from nnaq.targets.target import Array, Dataflow, Host, Memory, Target
+from nnaq.targets.target import Array, Dataflow, Decompression, Energy, Host, Memory, Target
 from nnaq.targets.toml_lines import Key, key_lines, line_of
 
 Mistake = tuple[Key, str]  # where, and what was found and what to write
 Count = Annotated[int, Field(ge=1)]
 Waiting = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Picojoules = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+IndexBits = Annotated[int, Field(ge=1, le=8)]
 Width = Literal["i8", "i16", "i32", "i48", "bool", "index"]
 Operand = Literal["i4", "i8", "i16", "i32"]
 Rounding = Literal["single", "double", "half_up_shift", "pot_shift", "floor", "truncate"]
@@ -97,6 +99,33 @@ class _Ops(_Table):
         return names
 
 
+class _Decompression(_Table):
+    index_bits: tuple[IndexBits, ...] = Field(
+        min_length=1, strict=False, description="a list of index widths from 1 to 8, such as [2, 4]"
+    )
+    codewords_per_cycle: Count = Field(description="a whole number of codes per cycle, at least 1")
+    zero_map: bool = Field(default=False, description="true if zero maps are expanded too, else false")
+    max_tables: Count | None = Field(
+        default=None, description="a whole number of tables per constant, at least 1"
+    )
+
+    @field_validator("index_bits")
+    @classmethod
+    def sorted_once(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(sorted(set(widths)))
+
+
+class _Energy(_Table):
+    """Picojoules of one of each."""
+
+    mac: Picojoules = Field(description="picojoules of an i8 product and its sum, at least 0")
+    sram_byte: Picojoules = Field(description="picojoules of a byte of SRAM, at least 0")
+    dram_byte: Picojoules = Field(description="picojoules of a byte of DRAM, at least 0")
+    element: Picojoules = Field(description="picojoules of an element in the vector lanes, at least 0")
+    lookup: Picojoules = Field(description="picojoules of a look-up, at least 0")
+    codeword: Picojoules = Field(default=0.0, description="picojoules of an expanded index, at least 0")
+
+
 class _Target(_Table):
     name: str = Field(min_length=1, description="the target's name as text")
     description: str = Field(description="one line of text on what the machine is")
@@ -110,6 +139,8 @@ class _Target(_Table):
     host: _Host = Field(description="a table [host]")
     numerics: _Numerics = Field(default=_Numerics(), description="a table [numerics]")
     ops: _Ops = Field(description="a table [ops]")
+    decompression: _Decompression | None = Field(default=None, description="a table [decompression]")
+    energy: _Energy | None = Field(default=None, description="a table [energy]")
 
 
 def read_target(text: str, who: str) -> Target:
@@ -152,6 +183,10 @@ def _frozen(read: _Target) -> Target:
         numerics=Numerics(**read.numerics.model_dump()),
         widths=read.ops.widths,
         exclude=read.ops.exclude,
+        decompression=None
+        if read.decompression is None
+        else Decompression(**read.decompression.model_dump()),
+        energy=None if read.energy is None else Energy(**read.energy.model_dump()),
     )
 
 
@@ -198,11 +233,19 @@ def _fields(path: Key) -> dict[str, Any]:
     """The fields of the table at `path`."""
     model: type[BaseModel] = _Target
     for part in path:
-        inner = model.model_fields[part].annotation
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        inner = table_of(model.model_fields[part].annotation)
+        if inner is None:
             return {}
         model = inner
     return dict(model.model_fields)
+
+
+def table_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of a table, required or not; None for what is no table."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _wanted(path: Key) -> str:

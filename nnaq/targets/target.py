@@ -10,6 +10,7 @@ from math import ceil
 from typing import Literal
 
 from nnaq.ir.numerics import Numerics
+from nnaq.ir.types import Palette
 
 Dataflow = Literal["output_stationary", "weight_stationary"]
 
@@ -71,11 +72,65 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Decompression:
+    """A unit next to the MACs that turns palette indices into the i8 codes they stand for.
+
+    What it takes rests and moves as indices, tables and zero maps, in DRAM and in SRAM.
+
+    index_bits           widths of an index that it expands
+    codewords_per_cycle  codes that leave it in a cycle
+    zero_map             whether it puts back the zeros that a map marks, too
+    max_tables           tables it takes for one constant; None: as many as there are
+    """
+
+    index_bits: tuple[int, ...]
+    codewords_per_cycle: int
+    zero_map: bool = False
+    max_tables: int | None = None
+
+    def refusal(self, palette: Palette) -> str | None:
+        """Why the unit cannot expand a palette, to follow the target's name; None if it can."""
+        if palette.bits not in self.index_bits:
+            widths = ", ".join(map(str, self.index_bits))
+            return f"expands indices of {widths} bits, not {palette.bits}"
+        if palette.zeros is not None and not self.zero_map:
+            return "expands no zero maps"
+        if self.max_tables is not None and len(palette.tables) > self.max_tables:
+            return f"takes {self.max_tables} tables for one constant, not {len(palette.tables)}"
+        return None
+
+    def cycles(self, codes: int) -> int:
+        """Cycles that expanding `codes` takes."""
+        return ceil(codes / self.codewords_per_cycle)
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Picojoules that one of each takes: the accelerator's and its memories', the host's not counted.
+
+    mac        a product of two i8 codes and its sum; an operand of n passes takes n of them
+    sram_byte  a byte through the SRAM port
+    dram_byte  a byte from DRAM
+    element    an element in the vector lanes
+    lookup     a look-up in the table lanes
+    codeword   an index expanded next to the MACs
+    """
+
+    mac: float
+    sram_byte: float
+    dram_byte: float
+    element: float
+    lookup: float
+    codeword: float = 0.0
+
+
+@dataclass(frozen=True)
 class Target:
     """A machine. `source` says where its figures come from.
 
     vector_lanes and lut_lanes: elements and look-ups per cycle. widths: dtypes that activations on
-    the accelerator may have. exclude: operators it does not run.
+    the accelerator may have. exclude: operators it does not run. decompression: None where weights
+    rest as plain codes. energy: None where nobody says what anything takes.
     """
 
     name: str
@@ -91,6 +146,8 @@ class Target:
     numerics: Numerics
     widths: tuple[str, ...]
     exclude: tuple[str, ...] = ()
+    decompression: Decompression | None = None
+    energy: Energy | None = None
 
     @property
     def sram_bytes(self) -> int:
@@ -120,9 +177,25 @@ class Target:
                 f"{float(self.host.operations_per_cycle):g} operations per cycle, "
                 f"{float(self.host.bytes_per_cycle):g} bytes per cycle, {self.host.sync_cycles} to meet",
             ),
+            ("palettes", _decompresses(self.decompression)),
             ("numerics", f"rounding {self.numerics.rounding}, inputs {self.numerics.input_rounding}"),
             ("operators", f"all but {', '.join(self.exclude)}" if self.exclude else "all"),
             ("widths", ", ".join(self.widths)),
+            *([] if self.energy is None else [("energy", _takes(self.energy))]),
             ("source", self.source),
         ]
         return "\n".join(f"{left:<10} {right}" for left, right in rows)
+
+
+def _decompresses(unit: Decompression | None) -> str:
+    if unit is None:
+        return "rest as plain i8 codes"
+    widths = ", ".join(map(str, unit.index_bits))
+    tables = "" if unit.max_tables is None else f", {unit.max_tables} tables per constant at most"
+    zeros = "zero maps" if unit.zero_map else "no zero maps"
+    return f"rest as indices of {widths} bits, {zeros}{tables}; {unit.codewords_per_cycle} codes per cycle"
+
+
+def _takes(energy: Energy) -> str:
+    figures = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in vars(energy).items())
+    return f"{figures} pJ"

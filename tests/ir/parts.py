@@ -18,19 +18,26 @@ quants = st.one_of(
         st.integers(0, 3),
     ),
 )
-palettes = st.integers(1, 8).flatmap(
-    lambda width: st.builds(
-        lambda entries: Palette(width, tuple(entries)),
-        st.lists(st.integers(-128, 127), min_size=1, max_size=min(2**width, 20)),
-    )
-)
+
+
+@st.composite
+def palettes(draw: st.DrawFn) -> Palette:
+    """One table, or several and the rows that share one; with a zero map or without."""
+    width, zeros = draw(st.integers(1, 8)), draw(st.none() | st.integers(0, 99))
+    codes = st.integers(-128, 127).filter(lambda code: zeros is None or code != 0)
+    table = st.sets(codes, min_size=1, max_size=min(2**width, 20)).map(lambda found: tuple(sorted(found)))
+    tables = draw(st.lists(table, min_size=1, max_size=3))
+    rows = draw(st.integers(0 if len(tables) == 1 else 1, 5))
+    return Palette(width, tuple(tables), rows, zeros)
+
+
 sizes = st.one_of(st.integers(0, 999), st.sampled_from(["T", "batch", "T-2", "(T-3)//2+1", "2*(T)"]))
 types = st.builds(
     TensorType,
     st.sampled_from(DTYPES),
     st.lists(sizes, max_size=4).map(tuple),
     st.none() | quants,
-    st.none() | palettes,
+    st.none() | palettes(),
 )
 
 

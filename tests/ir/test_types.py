@@ -31,7 +31,7 @@ def test_types_hold_their_own_rules():
     with pytest.raises(GraphError, match="2 scales need an axis"):
         Quant((1.0, 2.0))
     with pytest.raises(GraphError, match="a 1-bit palette cannot hold 3 entries"):
-        Palette(1, (0, 1, 2))
+        Palette(1, ((0, 1, 2),))
     with pytest.raises(GraphError, match="no single scale"):
         _ = TensorType("i8", (2,), Quant((1.0, 2.0), 0, 0)).scale
     with pytest.raises(GraphError, match="no integer bounds"):

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
+from nnaq.codebooks.choice import PaletteChoice
 from nnaq.errors import RecipeError
 from nnaq.ir.build import Builder
 from nnaq.ir.types import TensorType
@@ -52,7 +53,7 @@ def test_every_key_arrives_on_the_face():
     assert recipe.pins["flag"] is True
     assert dict(recipe.shapes) == {"x": ("T", 1, 80)}
     assert dict(recipe.values) == {"lstm.0/h": Chosen("i16", -1.0, 1.5)}
-    assert dict(recipe.palettes) == {"conv.weight": 4}
+    assert dict(recipe.palettes) == {"conv.weight": PaletteChoice(4)}
 
 
 def test_a_name_is_enough():
@@ -161,10 +162,10 @@ def test_overrides_are_merged_key_by_key_and_none_is_not_given():
 
 
 def test_chosen_ranges_and_palettes_are_merged_as_face_values():
-    recipe = parse_recipe(FULL).merged(values={"y": Chosen("i8", 0.0, 6.0)}, palettes={"w": 3})
+    recipe = parse_recipe(FULL).merged(values={"y": Chosen("i8", 0.0, 6.0)}, palettes={"w": PaletteChoice(3)})
     assert recipe.values["y"] == Chosen("i8", 0.0, 6.0)
     assert recipe.values["lstm.0/h"] == Chosen("i16", -1.0, 1.5)
-    assert dict(recipe.palettes) == {"conv.weight": 4, "w": 3}
+    assert dict(recipe.palettes) == {"conv.weight": PaletteChoice(4), "w": PaletteChoice(3)}
 
 
 def test_overrides_are_checked_like_a_file():

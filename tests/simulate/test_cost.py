@@ -11,11 +11,13 @@ from simulate.lowered import Lowered, layer, recurrent
 
 from nnaq.ir.types import Palette, parse_type
 from nnaq.ir.verify import verify
-from nnaq.simulate import array_cycles, bind_shapes, op_cost, simulate
+from nnaq.simulate import array_cycles, bind_shapes, op_cost, resting_bytes, simulate
 from nnaq.simulate.cost import traffic
-from nnaq.targets import Gemm, Memory, load_target
+from nnaq.simulate.energy import Counts, picojoules
+from nnaq.simulate.footprint import part_bytes
+from nnaq.targets import Energy, Gemm, Memory, load_target
 
-EDGE8 = load_target("edge8")
+EDGE8, SUB8 = load_target("edge8"), load_target("edge8-sub8")
 SIZES = st.integers(1, 700)
 ARRAYS = st.sampled_from([(8, 16), (32, 32), (4, 1), (16, 64), (1, 1)])
 DATAFLOWS = ("output_stationary", "weight_stationary")
@@ -118,14 +120,87 @@ def test_slow_lanes_bind_a_layer():
     assert (found.bound, found.cycles) == ("vector", 96 * 1000)
 
 
+def on_palette(graph, palette):
+    """The graph with its weight on a palette; no code is looked at."""
+    return replace(graph, types={**graph.types, "weight": replace(graph.types["weight"], palette=palette)})
+
+
+def full(bits, tables=1, rows=0, zeros=None):
+    """A palette with every entry of its tables taken, none of them 0."""
+    table = tuple(v for v in range(-(2**bits) // 2 - 1, 128) if v)[: 2**bits]
+    return Palette(bits, (table,) * tables, rows, zeros)
+
+
 def test_a_palette_shrinks_the_stream_and_nothing_else():
     plain = layer()
-    kind = replace(plain.types["weight"], palette=Palette(4, tuple(range(16))))
-    before, after = cost(plain), cost(replace(plain, types={**plain.types, "weight": kind}))
+    before, after = cost(plain, SUB8), cost(on_palette(plain, full(4)), SUB8)
     assert before.dram_bytes - after.dram_bytes == 96 * 64 - (96 * 64 // 2 + 16)
-    assert replace(before, cycles=0, dram_bytes=0, dram_cycles=0) == replace(
-        after, cycles=0, dram_bytes=0, dram_cycles=0
+    assert after.decompression_cycles == ceil(96 * 64 / 128)
+    changed = ("cycles", "dram_bytes", "dram_cycles", "decompression_cycles", "energy_picojoules")
+    same = dict.fromkeys(changed, 0)
+    assert replace(before, **same) == replace(after, **same)
+    assert after.energy_picojoules < before.energy_picojoules
+    saved = (before.dram_bytes - after.dram_bytes) * 160 - 96 * 64 * 0.1
+    assert before.energy_picojoules - after.energy_picojoules == pytest.approx(saved)
+
+
+@pytest.mark.parametrize("palette", [full(4), full(2, 96, 1), full(3, zeros=1000)])
+def test_without_decompression_a_palette_changes_no_figure(palette):
+    assert cost(on_palette(layer(), palette)) == cost(layer())
+    own = replace(SUB8, decompression=replace(SUB8.decompression, index_bits=(1,), zero_map=False))
+    assert cost(on_palette(layer(), palette), own) == cost(layer(), own)
+
+
+@given(
+    st.integers(1, 5),
+    st.sampled_from([(1, 0), (96, 1), (4, 24)]),
+    st.none() | st.integers(0, 96 * 64),
+    st.booleans(),
+)
+def test_fewer_bits_are_never_more_bytes_nor_cycles(bits, sharing, zeros, pinned):
+    def figures(width):
+        graph = on_palette(layer(), full(width, *sharing, zeros))
+        found = cost(graph, SUB8, frozenset(graph.constants) if pinned else ())
+        assert resting_bytes(graph.types["weight"], SUB8) <= found.sram_bytes + found.dram_bytes
+        return found
+
+    few, more = figures(bits), figures(bits + 1)
+    for name in ("sram_bytes", "dram_bytes", "sram_cycles", "dram_cycles", "cycles", "energy_picojoules"):
+        assert getattr(few, name) <= getattr(more, name), name
+    assert few.decompression_cycles == more.decompression_cycles
+
+
+def test_a_slow_decompression_binds_a_layer():
+    slow = replace(SUB8, decompression=replace(SUB8.decompression, codewords_per_cycle=1))
+    found = cost(on_palette(layer(), full(4)), slow)
+    assert (found.bound, found.cycles, found.decompression_cycles) == ("decompression", 96 * 64, 96 * 64)
+
+
+def test_a_weight_under_a_zero_map_is_its_map_and_the_rest():
+    plain, zeros = layer().types["weight"], 96 * 64 - 100
+    kind = replace(plain, palette=full(4, zeros=zeros))
+    assert resting_bytes(kind, SUB8) == 96 * 64 // 8 + 50 + 16
+    assert part_bytes(kind, 3, SUB8) == resting_bytes(kind, SUB8)  # nobody knows where a row starts
+    assert part_bytes(kind, 0, SUB8) == 0
+    assert part_bytes(replace(kind, palette=full(4)), 64, SUB8) == 32 + 16
+    assert part_bytes(kind, 64, EDGE8) == 64
+
+
+def test_energy_is_what_each_count_takes():
+    counts = Counts(products=2, sram_bytes=3, dram_bytes=5, elements=7, lookups=11, codewords=13)
+    energy = Energy(1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0)
+    assert picojoules(counts, energy) == 2 + 30 + 500 + 7000 + 110000 + 1300000
+    assert picojoules(counts, None) is None
+
+
+def test_a_wide_operand_takes_the_energy_of_its_passes():
+    narrow, wide = (
+        cost(graph, pinned=frozenset(graph.constants)) for graph in (layer(x="i8"), layer(x="i16"))
     )
+    bytes_more = wide.sram_bytes - narrow.sram_bytes
+    assert bytes_more == 64 + 96 * 2  # x, and a bias of 48 bits
+    more = wide.energy_picojoules - narrow.energy_picojoules
+    assert more == pytest.approx(96 * 64 * 0.3 + bytes_more * 10)
 
 
 def test_an_lstm_waits_for_itself():
@@ -180,8 +255,8 @@ def test_a_table_that_is_picked_from_costs_only_the_rows_it_gives():
     (row,) = build.crossed("gather", ("table", "token"), ("i8[]<0.01, 0>",), "row", axis=0)
     build.output(row)
     graph = verify(build.build())
-    assert traffic(graph, graph.nodes[0], ()) == (3 * 64 + 3 * 4, 3 * 64)
-    assert traffic(graph, graph.nodes[0], ("table",)) == (3 * 64 + 3 * 4 + 3 * 64, 0)
+    assert traffic(graph, graph.nodes[0], EDGE8, ()) == (3 * 64 + 3 * 4, 3 * 64)
+    assert traffic(graph, graph.nodes[0], EDGE8, ("table",)) == (3 * 64 + 3 * 4 + 3 * 64, 0)
 
 
 def test_what_is_read_for_its_shape_alone_costs_nothing():
@@ -190,4 +265,4 @@ def test_what_is_read_for_its_shape_alone_costs_nothing():
     (made,) = build.crossed("arange", ("x",), ("i32[]<1.0, 0>",), "p", axis=0, start=0, step=1)
     build.output(made)
     graph = verify(build.build())
-    assert traffic(graph, graph.nodes[0], ()) == (7 * 4, 0)
+    assert traffic(graph, graph.nodes[0], EDGE8, ()) == (7 * 4, 0)

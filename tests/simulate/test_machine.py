@@ -7,11 +7,12 @@ import pytest
 from simulate.lowered import layer, recurrent
 
 from nnaq.errors import GraphError
+from nnaq.ir.types import Palette
 from nnaq.simulate import bind_shapes, chrome_trace, simulate
 from nnaq.simulate.shapes import symbols_of
 from nnaq.targets import load_target
 
-EDGE8 = load_target("edge8")
+EDGE8, SUB8 = load_target("edge8"), load_target("edge8-sub8")
 
 
 def test_a_step_is_one_frame_and_the_sum_of_its_nodes():
@@ -20,6 +21,27 @@ def test_a_step_is_one_frame_and_the_sum_of_its_nodes():
     assert step.cycles_per_step == sum(c.cycles for c in step.costs)
     assert step.microseconds_per_step == step.cycles_per_step / 500
     assert step.costs[1].macs == 4 * 64 * (40 + 64)
+
+
+def test_energy_is_the_sum_of_the_nodes_on_the_accelerator():
+    step = simulate(recurrent(), EDGE8)
+    assert [c.name for c in step.costs if c.energy_picojoules is not None] == ["lstm"]
+    assert step.energy_picojoules == step.costs[1].energy_picojoules > 0.3 * step.costs[1].macs
+    assert "nJ, host not counted" in step.show()
+    silent = simulate(recurrent(), replace(EDGE8, energy=None))
+    assert silent.energy_picojoules is None
+    assert "nJ" not in silent.show()
+    assert [c.cycles for c in silent.costs] == [c.cycles for c in step.costs]
+
+
+def test_indices_are_expanded_while_the_array_runs():
+    graph = layer()
+    kind = replace(graph.types["weight"], palette=Palette(4, (tuple(range(16)),)))
+    step = simulate(replace(graph, types={**graph.types, "weight": kind}), SUB8)
+    engines = {e.engine: e for e in step.schedule}
+    assert engines["decompression"].start == engines["array"].start == 0
+    assert engines["decompression"].end == 96 * 64 // 128
+    assert "decompression" not in {e.engine for e in simulate(graph, SUB8).schedule}
 
 
 def test_the_real_time_factor_is_time_over_time():
@@ -70,6 +92,7 @@ def test_no_engine_does_two_things_at_once_and_all_end_within_the_step(graph):
 
 def test_a_simulation_is_plain_data():
     plain = json.loads(json.dumps(simulate(recurrent(), EDGE8).to_json(0.01)))
+    assert plain["energy"] == {"picojoules_per_step": simulate(recurrent(), EDGE8).energy_picojoules}
     assert plain["latency"].keys() == {"cycles_per_step", "microseconds_per_step", "real_time_factor"}
     assert {"weight_bytes", "table_bytes", "state_bytes", "sram_peak_bytes"} <= plain["memory"].keys()
     assert plain["islands"][0].keys() == {"name", "op", "reason", "cycles"}

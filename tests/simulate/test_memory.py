@@ -19,7 +19,7 @@ from nnaq.simulate.cost import VIEWS
 from nnaq.simulate.memory import ALIGNMENT, Lifetime, max_live_bytes, place
 from nnaq.targets import load_target
 
-EDGE8 = load_target("edge8")
+EDGE8, SUB8 = load_target("edge8"), load_target("edge8-sub8")
 SPANS = st.tuples(st.integers(1, 200), st.integers(0, 20), st.integers(0, 20))
 
 
@@ -76,9 +76,10 @@ def test_a_plan_with_a_moved_buffer_is_refused():
 
 def test_bytes_at_rest():
     kind = parse_type("i8[10,3]<0.1, 0>")
-    assert resting_bytes(kind) == 30
-    assert resting_bytes(replace(kind, palette=Palette(3, tuple(range(8))))) == 12 + 8
-    assert [resting_bytes(parse_type(f"{dtype}[5]")) for dtype in ("i4", "i16", "i32", "i48")] == [
+    assert resting_bytes(kind, EDGE8) == 30
+    packed = replace(kind, palette=Palette(3, (tuple(range(8)),)))
+    assert [resting_bytes(packed, target) for target in (EDGE8, SUB8)] == [30, 12 + 8]
+    assert [resting_bytes(parse_type(f"{dtype}[5]"), EDGE8) for dtype in ("i4", "i16", "i32", "i48")] == [
         3,
         10,
         20,
@@ -96,6 +97,18 @@ def test_a_plan_counts_weights_tables_and_states():
     assert plan.fits
     assert plan.sram_peak_bytes == plan.arena_bytes + plan.pinned_bytes
     assert plan.arena_bytes >= plan.max_live_bytes >= 2 * plan.state_bytes
+
+
+def test_a_palette_makes_room_where_it_is_expanded():
+    plain = layer(inputs=512, outputs=512)
+    palette = Palette(4, (tuple(range(-100, 60, 10)),))
+    packed = replace(plain, types={**plain.types, "weight": replace(plain.types["weight"], palette=palette)})
+    small = replace(SUB8, sram=replace(SUB8.sram, bytes=160 * 1024))
+    assert "weight" not in plan_of(plain, target=small).pinned
+    assert "weight" in plan_of(packed, target=small).pinned
+    saved = 512 * 512 // 2 - 16
+    assert plan_of(plain, target=SUB8).weight_bytes - plan_of(packed, target=SUB8).weight_bytes == saved
+    assert plan_of(packed) == plan_of(plain)
 
 
 def test_pinning_keeps_to_the_budget():
@@ -138,7 +151,7 @@ class Arena:
 
     def span(self, value: str) -> slice:
         offset = self.offsets[self.shared.get(value, value)]
-        return slice(offset, offset + resting_bytes(self.graph.types[value]))
+        return slice(offset, offset + resting_bytes(self.graph.types[value], EDGE8))
 
     def write(self, value: str, array: np.ndarray) -> None:
         self.bytes[self.span(value)] = np.frombuffer(array.tobytes(), np.uint8)

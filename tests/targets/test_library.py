@@ -1,6 +1,7 @@
 """Shipped targets and files of one's own."""
 
 import pickle
+from dataclasses import replace
 from fractions import Fraction
 from importlib.resources import files
 
@@ -8,7 +9,7 @@ import pytest
 
 from nnaq.errors import TargetError
 from nnaq.ir.numerics import Numerics
-from nnaq.targets import load_target, shipped
+from nnaq.targets import Decompression, load_target, shipped
 
 
 def test_edge8_is_what_its_file_says():
@@ -19,6 +20,20 @@ def test_edge8_is_what_its_file_says():
     assert target.host.operations_per_cycle == Fraction(2)
     assert target.numerics == Numerics("single", "half_even")
     assert target.array.dtypes == ("i4", "i8", "i16")
+
+
+def test_edge8_sub8_is_edge8_with_a_decompression_unit():
+    plain, sub8 = load_target("edge8"), load_target("edge8-sub8")
+    assert sub8.decompression == Decompression((1, 2, 3, 4, 5, 6), 128, zero_map=True)
+    assert sub8.energy.codeword > 0
+    words = {name: getattr(plain, name) for name in ("name", "description", "source")}
+    same = replace(sub8, **words, decompression=None, energy=replace(sub8.energy, codeword=0.0))
+    assert same == plain
+    assert "modelled after public accelerator patents" in sub8.source
+    assert "rest as indices of 1, 2, 3, 4, 5, 6 bits, zero maps; 128 codes per cycle" in sub8.show()
+    assert "rest as plain i8 codes" in plain.show()
+    assert "dram byte 160" in plain.show()
+    assert "energy" not in replace(plain, energy=None).show()
 
 
 @pytest.mark.parametrize("name", shipped())

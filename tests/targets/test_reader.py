@@ -135,8 +135,51 @@ def test_other_choices_are_refused(line, words):
     assert words in said
 
 
+SUB8 = files("nnaq.targets").joinpath("edge8-sub8.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        ("[1, 2, 3, 4, 5, 6]", "[]", "decompression.index_bits: found []; write a list of index widths"),
+        ("[1, 2, 3, 4, 5, 6]", "[0, 9]", "decompression.index_bits: found 0; write a list of index widths"),
+        ("[1, 2, 3, 4, 5, 6]", "4", "decompression.index_bits: found 4; write a list of index widths"),
+        ("index_bits", "index_bit", "decompression.index_bit: no such key; did you mean 'index_bits'?"),
+        ("zero_map = true", "zero_map = 1", "decompression.zero_map: found 1; write true if zero maps are"),
+        ("codewords_per_cycle = 128", "", "decompression.codewords_per_cycle: it is missing; write a whole"),
+        ("zero_map", "max_tables = 0\nzero_map", "decompression.max_tables: found 0; write a whole number"),
+        ("[decompression]", "[decompresion]", "decompresion: no such key; did you mean 'decompression'?"),
+        ("mac = 0.3", "mac = -1", "energy.mac: found -1; write picojoules of an i8 product"),
+        ("mac = 0.3", "mac = inf", "energy.mac: found inf; write picojoules of an i8 product"),
+        ("sram_byte", "sram_bytes", "energy.sram_bytes: no such key; did you mean 'sram_byte'?"),
+        ("lookup = 6", "", "energy.lookup: it is missing; write picojoules of a look-up"),
+    ],
+)
+def test_mistakes_of_the_tables_that_may_be_left_out(right, wrong, words):
+    assert SUB8.count(right) >= 1
+    assert words in complaint(SUB8.replace(right, wrong, 1))
+
+
+def test_the_tables_may_be_left_out():
+    text = SUB8[: SUB8.index("[decompression]")]
+    read = read_target(text, "own.toml")
+    assert (read.decompression, read.energy) == (None, None)
+
+
+def test_index_widths_come_in_order_and_once():
+    text = SUB8.replace("[1, 2, 3, 4, 5, 6]", "[4, 2, 4]\nmax_tables = 8")
+    found = read_target(text, "own.toml").decompression
+    assert (found.index_bits, found.max_tables) == ((2, 4), 8)
+
+
 def test_lines_of_keys():
     lines = key_lines('top = 1\n# [comment]\n[ a . "b c" ]\nx.y = { z = 1 } # note\n[[list]]\nk = "[not]"\n')
-    assert lines == {("top",): 1, ("a", "b c"): 3, ("a", "b c", "x", "y"): 4, ("list",): 5, ("list", "k"): 6}
+    assert lines == {
+        ("top",): 1,
+        ("a", "b c"): 3,
+        ("a", "b c", "x", "y"): 4,
+        ("list", "0"): 5,
+        ("list", "0", "k"): 6,
+    }
     assert line_of(lines, ("a", "b c", "x", "y", "z")) == 4
     assert line_of(lines, ("nowhere",)) == 1

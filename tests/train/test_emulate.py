@@ -11,6 +11,7 @@ from torch import nn
 from train.crossings import crossing, inputs
 
 from nnaq import pipeline
+from nnaq.codebooks.choice import PaletteChoice
 from nnaq.errors import DataError
 from nnaq.export.onnx import export_model
 from nnaq.frontends.torch import load as load_module
@@ -55,7 +56,12 @@ def assert_one_arithmetic(emulated):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"activations": "i16"}, {"weight_bits": 4}, {"palettes": {"fc.weight": 4, "lstm.weight_hh_l0": 3}}],
+    [
+        {},
+        {"activations": "i16"},
+        {"weight_bits": 4},
+        {"palettes": {"fc.weight": PaletteChoice(4), "lstm.weight_hh_l0": PaletteChoice(3, "per_gate")}},
+    ],
     ids=["i8", "i16", "4-bit weights", "palettes"],
 )
 def test_before_and_after_training_all_executions_are_equal(options):

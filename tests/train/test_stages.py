@@ -7,6 +7,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from train.crossings import codes, crossing, inputs
 
+from nnaq.codebooks.choice import PaletteChoice
 from nnaq.export.onnx import export_model
 from nnaq.interpret import kernel, run
 from nnaq.kernels.boundary import dequantize_array
@@ -63,12 +64,12 @@ def test_the_whole_fake_quant_graph_follows_the_integers():
 
 
 def test_a_palette_of_16_codes_runs_and_exports_as_its_plain_weights():
-    made = crossing(palettes={"fc.weight": 4})
+    made = crossing(palettes={"fc.weight": PaletteChoice(4)})
     packed = made.integer
     kind = packed.types["fc.weight"]
     assert kind.palette is not None
     assert kind.palette.bits == 4
-    assert set(np.unique(packed.constants["fc.weight"])) <= set(kind.palette.table)
+    assert set(np.unique(packed.constants["fc.weight"])) <= set(kind.palette.tables[0])
     assert packed.constants["fc.weight"].dtype == np.int8
     plain = replace(packed, types={**packed.types, "fc.weight": replace(kind, palette=None)})
     expected = run(plain, inputs())
