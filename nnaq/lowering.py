@@ -102,7 +102,7 @@ def lower_graph(
     """
     reporter = reporter or Reporter()
     must_fit(recipe, graph)
-    real = pipeline.simplify(graph, dump=dump)
+    real = pipeline.simplify(graph, dump=dump, repair=recipe.quantize.repair)
     _refuse_gone(recipe, real)
     observed = reporter.track(calibration, "calibrating", len(calibration))
     ranges = calibrate(real, observed, recipe.quantize.observer, recipe.quantize.percentile or 0.9999)

@@ -5,7 +5,7 @@
 `cross` is one crossing with given dtypes; `choose_dtypes` is the search behind `activations="auto"`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -80,9 +80,19 @@ class Crossing:
     raises: tuple[Raise, ...] = ()
 
 
-def simplify(graph: Graph, check: Inputs | None = None, dump: Path | None = None) -> Graph:
-    """The real graph in canonical form: constants folded, activations fused, no dead code."""
-    return passes.run(graph, made(passes.SIMPLIFY), check, dump)
+def simplify(
+    graph: Graph, check: Inputs | None = None, dump: Path | None = None, repair: Collection[str] = ()
+) -> Graph:
+    """The real graph in canonical form: constants folded, activations fused, no dead code.
+
+    repair: with `equalize_layers` in it the layers' channels share their spread.
+    """
+    return passes.run(graph, made((*passes.SIMPLIFY, *asked(passes.EQUALIZE, repair))), check, dump)
+
+
+def asked(stretch: Sequence[passes.Step], repair: Collection[str]) -> tuple[passes.Step, ...]:
+    """The steps of an optional stretch that a recipe names."""
+    return tuple(step for step in stretch if step.made_by.name.replace("-", "_") in repair)
 
 
 def made(steps: Sequence[passes.Step], *configured: passes.Pass) -> list[passes.Pass]:
@@ -113,21 +123,28 @@ def _crossed(
     """A crossing with given islands."""
     left = frozenset(islands)
     insertion = passes.InsertFakeQuant(options.choice(ranges, left), options.target.numerics.input_rounding)
-    fake = passes.run(real, made(passes.FAKE_QUANTIZE, insertion, *_weights(real, options)), dump=dump)
+    rounding = (*passes.FAKE_QUANTIZE, *asked(passes.REPAIR, options.repair))
+    fake = passes.run(real, made(rounding, insertion, *_weights(real, options)), dump=dump)
     lowering = passes.LowerToInteger(options.target.numerics, left)
     integer = passes.run(fake, made(passes.LOWER, lowering), dump=dump)
     return Crossing(real, fake, integer, ranges, options, dict(islands))
 
 
 def _weights(real: Graph, options: Options) -> list[passes.Pass]:
-    """The passes that decide the codes of weights, as the options have them."""
+    """The passes that decide the codes of weights, with what the options give them."""
     wanted = {name for name, choice in options.palettes.items() if choice.weighting == "activations"}
     importance = {
         name: np.repeat(by_group, len(real.constants[name]) // len(by_group), axis=0)
         for name in wanted & options.moments.keys()
         if (by_group := options.moments[name].diagonal()) is not None
     }
-    return [passes.AssignCodebooks(options.palettes, importance)]
+    data = real.constants, options.moments
+    return [
+        passes.AssignCodebooks(options.palettes, importance),
+        passes.ErrorFeedback(*data),
+        passes.AdaRound(*data),
+        passes.CorrectBias(*data),
+    ]
 
 
 def excluded(real: Graph, target: Target) -> dict[str, str]:

@@ -1,15 +1,20 @@
 """The passes of nnaq, one file each, and PIPELINE: their order, with the reason for each place.
 
-The order has three stretches: calibration runs on the graph that the first one leaves, and the
-graph that the second one leaves, rounded but still real, is kept for training.
+The order has stretches: calibration runs on the graph that the first two leave, and the
+graph that the rounding stretches leave, still real, is kept for training. EQUALIZE and REPAIR run only
+those passes that a recipe asks for.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from nnaq.errors import PassError
+from nnaq.passes.ada_round import AdaRound
 from nnaq.passes.assign_codebooks import AssignCodebooks
 from nnaq.passes.canonicalize import Canonicalize
+from nnaq.passes.correct_bias import CorrectBias
+from nnaq.passes.equalize_layers import EqualizeLayers
+from nnaq.passes.error_feedback import ErrorFeedback
 from nnaq.passes.fold_constants import FoldConstants
 from nnaq.passes.fuse_activation import FuseActivation
 from nnaq.passes.insert_fake_quant import InsertFakeQuant
@@ -35,17 +40,25 @@ SIMPLIFY: tuple[Step, ...] = (
     ),
     Step(Canonicalize, "after the rewrites: their leftovers are dead now; calibration runs over this graph"),
 )
+EQUALIZE: tuple[Step, ...] = (
+    Step(EqualizeLayers, "if asked for, before calibration, which then sees the ranges it leaves"),
+)
 FAKE_QUANTIZE: tuple[Step, ...] = (
     Step(
         InsertFakeQuant, "after calibration: it turns ranges into scales, on a graph that still runs in reals"
     ),
     Step(AssignCodebooks, "after the scales are known: a palette's entries are int8 codes"),
 )
+REPAIR: tuple[Step, ...] = (
+    Step(ErrorFeedback, "if asked for, once tables and scales stand: it chooses among their entries"),
+    Step(AdaRound, "if asked for, in the same place: the other way to choose among entries"),
+    Step(CorrectBias, "if asked for, after every weight has its codes: it makes up for what they moved"),
+)
 LOWER: tuple[Step, ...] = (
     Step(LowerToInteger, "last of all that changes values: every multiplier and table becomes a constant"),
     Step(Canonicalize, "islands and exact results may leave unread values behind"),
 )
-PIPELINE = (*SIMPLIFY, *FAKE_QUANTIZE, *LOWER)
+PIPELINE = (*SIMPLIFY, *EQUALIZE, *FAKE_QUANTIZE, *REPAIR, *LOWER)
 
 _ADDED: list[Step] = []
 
@@ -83,12 +96,18 @@ def steps_after(step: Step) -> tuple[Step, ...]:
 
 
 __all__ = [
+    "EQUALIZE",
     "FAKE_QUANTIZE",
     "LOWER",
     "PIPELINE",
+    "REPAIR",
     "SIMPLIFY",
+    "AdaRound",
     "AssignCodebooks",
     "Canonicalize",
+    "CorrectBias",
+    "EqualizeLayers",
+    "ErrorFeedback",
     "FoldConstants",
     "FuseActivation",
     "InsertFakeQuant",

@@ -29,7 +29,7 @@ from nnaq.lowering import Lowering, Reporter, foreseen_islands, lower, lower_gra
 from nnaq.quantize.calibrate import calibrate
 from nnaq.quantize.recipe import Recipe, load_recipe, parse_recipe
 from nnaq.simulate import simulate
-from nnaq.targets import Target, load_target
+from nnaq.targets import Target, load_target, undecompressed
 
 EDGE8 = load_target("edge8")
 DATA = [{"x": normal(60, FRAME, seed=seed)} for seed in range(3)]
@@ -322,3 +322,38 @@ def test_an_error_leaves_nothing_behind(out, tmp_path):
             place / "model.onnx", place / "held", tmp_path / "out", EDGE8, choices, place / "data", dump=True
         )
     assert list(tmp_path.iterdir()) == []
+
+
+# --- palettes and repairs
+
+
+def lowered_with(text: str):
+    """A layer whose inputs are correlated, lowered with a recipe."""
+    b = Builder("mixed")
+    x = b.input("x", parse_type("f32[T,16]"), time_axis=0)
+    weight = b.constant("w", normal(8, 16))
+    b.output(b.node("fully_connected", [x, weight], {"activation": "none"}, ["y"])[0], time_axis=0)
+    mixing = normal(16, 16, seed=1)
+    data = [{"x": (normal(200, 4, seed=seed) @ mixing[:4]).astype(np.float32)} for seed in (2, 3)]
+    recipe = parse_recipe(f'name = "mixed"\n[quantize]\nactivations = "16"\n{text}')
+    return lower_graph(verify(b.build()), data[:1], data[1:], recipe, EDGE8)
+
+
+def test_repairs_and_weighted_palettes_measure_what_they_need():
+    plain = lowered_with("[palettes.w]\nbits = 2")
+    weighted = lowered_with('[palettes.w]\nbits = 2\nweighting = "activations"')
+    repaired = lowered_with('repair = ["error_feedback", "correct_bias"]\n[palettes.w]\nbits = 2')
+    assert not plain.crossing.options.moments
+    assert weighted.crossing.options.moments.keys() == {"w"}
+    assert "w.corrected" not in plain.crossing.integer.constants
+    figures = [one.figures["sqnr:y"].integer for one in (plain, repaired)]
+    assert figures[1] > figures[0] + 3  # inputs of rank 4: what one column loses another makes good
+
+
+def test_a_machine_that_does_not_decompress_is_named():
+    lowering = lowered_with("[palettes.w]\nbits = 3")
+    assert any(
+        "plain i8" in note or "decompress" in note
+        for note in undecompressed(lowering.crossing.integer, EDGE8)
+    )
+    assert not undecompressed(lowering.crossing.integer, load_target("edge8-sub8"))
