@@ -12,6 +12,7 @@ from nnaq.cli.listings import ops, passes, targets
 from nnaq.cli.lowering import lower
 from nnaq.cli.models import check, run, show
 from nnaq.cli.questions import diff, numerics
+from nnaq.cli.search import search
 from nnaq.errors import NnaqError
 
 EPILOG = (
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (lower, run, show, check, diff, numerics, ops, passes, targets):
+for command in (lower, search, run, show, check, diff, numerics, ops, passes, targets):
     app.command()(command)
 
 

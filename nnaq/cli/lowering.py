@@ -16,6 +16,7 @@ from nnaq.cli.options import (
     Pins,
     Plugins,
     RecipeName,
+    Repairs,
     Shapes,
     States,
     TargetName,
@@ -42,13 +43,7 @@ def lower(
             "--palette-bits", help="1 to 8: weights rest as indices of so many bits; the recipe's own win."
         ),
     ] = None,
-    repair: Annotated[
-        list[str],
-        typer.Option(
-            "--repair",
-            help="Mend rounded weights: equalize_layers, error_feedback or ada_round, correct_bias. Repeat.",
-        ),
-    ] = [],  # noqa: B006  (typer copies it)
+    repair: Repairs = [],  # noqa: B006  (typer copies it)
     metric: MetricName = None,
     goal: Annotated[
         float | None,

@@ -24,6 +24,13 @@ Activations = Annotated[
     str | None,
     typer.Option("--activations", help="8, 16, or auto: 8, raised to 16 where the goal asks for it."),
 ]
+Repairs = Annotated[
+    list[str],
+    typer.Option(
+        "--repair",
+        help="Mend rounded weights: equalize_layers, error_feedback or ada_round, correct_bias. Repeat.",
+    ),
+]
 MetricName = Annotated[
     str | None, typer.Option("--metric", help="What is judged, such as 'decision:speech_probs>0.5'.")
 ]
