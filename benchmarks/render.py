@@ -2,8 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
+
+from codebook_tables import below_8_bits, finder_speed, packed_speed, searched
+from rendering import circumstances, markdown_table, time_of
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -15,28 +17,6 @@ Every speed is a ratio to a named peer that took turns with nnaq in the same run
 thread each: **peer's time / nnaq's time, so higher is better for nnaq**, the median of all turns. Times are
 medians too; only the ratio travels to other machines. The peer is measured in a process of its own.
 """
-
-
-def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table; the first column reads left, figures right."""
-    names = list(header)
-    lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def time_of(seconds: float) -> str:
-    """Seconds in a unit that suits them."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} us"
-
-
-def circumstances(record: dict) -> str:
-    """Where a table was measured, and how to repeat it."""
-    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    rounds = f"medians of {record['rounds']} turns, {record['threads']} thread"
-    return f"{record['cpu']}; {versions}; {rounds}.\n\n    {record['command']}\n"
 
 
 def detector_speed(records: list[dict]) -> str:
@@ -90,7 +70,15 @@ def detector_accuracy(result: dict) -> str:
     )
 
 
-SECTIONS = {"silero_speed": detector_speed, "kernels": kernel_speed, "silero_accuracy": detector_accuracy}
+SECTIONS = {
+    "silero_speed": detector_speed,
+    "kernels": kernel_speed,
+    "packed": packed_speed,
+    "codebooks": finder_speed,
+    "silero_accuracy": detector_accuracy,
+    "sub8": below_8_bits,
+    "search_accuracy": searched,
+}
 
 
 def render() -> str:

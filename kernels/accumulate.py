@@ -14,8 +14,9 @@ bias[o] = round_half_even(bias_real[o] / (s_x * s_w[o])) and the multipliers sta
 s_x * s_w[o] / s_y, both in float64; under half_even for f32(f32(s_x * s_w[o]) / s_y), which is
 what ONNX Runtime computes.
 
-The fast form reads rows of x - z_x and of weights and sums in int32 over stretches (`span`) that
-cannot leave 32 bits, then in int64; both orders give the same whole number.
+The fast form reads rows of x - z_x and of weights, which may rest packed (kernels/weight_rows.py), and
+sums in int32 over stretches (`span`) that cannot leave 32 bits, then in int64; both orders give the same
+whole number.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,11 +39,13 @@ from nnaq.kernels.fixedpoint import (
     saturate_reference,
 )
 from nnaq.kernels.narrow import Order, contract, narrow_of, sum_narrow, sum_reference
+from nnaq.kernels.weight_rows import FOUR, expand_rows, is_packed, source_of
 
 Prepare = Callable[[Signature, tuple[np.ndarray | None, ...], Numerics], Prepared]
 Row = tuple[Sequence[int], int, int, int]
 
 BLOCK = 32  # rows that stay in the first-level cache while the weights pass by
+PACKED_BLOCK = 128  # rows that share one expansion of packed weights
 ACCUMULATORS = {"i8": "i32", "i16": "i48"}
 WIDE = Numerics()
 
@@ -207,14 +210,6 @@ def output_range(signature: Signature) -> tuple[int, int, int]:
     return y.zero_point, max(low, y.zero_point) if relu else low, high
 
 
-def centred_rows(codes: np.ndarray, zero_point: int) -> np.ndarray:
-    """codes - zero_point, contiguous int16; i16 codes have zero_point 0 and fit as they are."""
-    if zero_point == 0:
-        return np.ascontiguousarray(codes)
-    centred: np.ndarray = np.subtract(codes, zero_point, dtype=np.int16)
-    return centred
-
-
 def order_of(x: TensorType, weight: TensorType, attrs: Mapping[str, Attr]) -> Order:
     """How a node sums products of two types; a stretch that fits 32 bits has 1 product for i16 by i16."""
     span = (2**31 - 1) // (largest_distance(x) * largest_distance(weight))
@@ -287,16 +282,32 @@ def sum_wide(x, w):  # type: ignore[no-untyped-def]
 def sum_products(rows, weights, bias, sums, order):  # type: ignore[no-untyped-def]
     """sums[p, o] = bias[o] + Σ_k rows[p, k] * weights[o, k], int64; int32 within stretches of products.
 
-    order: an `Order`; where it is narrow, block by block in the accumulator it describes.
+    weights: as `weights_of` makes them. order: an `Order`; where it is narrow, block by block in the
+    accumulator it describes.
     """
+    outputs, packed = sums.shape[1], is_packed(weights)
+    source, scratch = source_of(weights)
+    step = FOUR if packed else max(outputs, 1)
+    for o in range(0, outputs, step):
+        count = min(step, outputs - o)
+        if packed:
+            expand_rows(weights, o, count, scratch)
+        _sum_rows(rows, source[:count], bias, sums, order, o)
+
+
+@jit
+def _sum_rows(rows, weights, bias, sums, order, first):  # type: ignore[no-untyped-def]
+    """The sums of outputs first …, one per row of an array of weights."""
     span, block = order[0], order[1]
-    if block > 0:
-        sum_narrow(rows, weights, bias, sums, order)
-        return
     count, depth = rows.shape
     outputs = weights.shape[0]
-    fours = outputs - outputs % 4 if span > 1 else 0
-    for o in range(0, fours, 4):
+    last = first + outputs
+    if block > 0:
+        sum_narrow(rows, weights, bias[first:last], sums[:, first:last], order)
+        return
+    fours = outputs - outputs % FOUR if span > 1 else 0
+    for o in range(0, fours, FOUR):
+        n = first + o
         for p in range(count):
             s0, s1, s2, s3 = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
             for k in range(0, depth, span):
@@ -309,27 +320,30 @@ def sum_products(rows, weights, bias, sums, order):  # type: ignore[no-untyped-d
                     weights[o + 3, k:e],
                 )
                 s0, s1, s2, s3 = s0 + a, s1 + b, s2 + c, s3 + d
-            sums[p, o], sums[p, o + 1] = s0 + bias[o], s1 + bias[o + 1]
-            sums[p, o + 2], sums[p, o + 3] = s2 + bias[o + 2], s3 + bias[o + 3]
+            sums[p, n], sums[p, n + 1] = s0 + bias[n], s1 + bias[n + 1]
+            sums[p, n + 2], sums[p, n + 3] = s2 + bias[n + 2], s3 + bias[n + 3]
     for o in range(fours, outputs):
+        n = first + o
         for p in range(count):
             if span == 1:
-                sums[p, o] = bias[o] + sum_wide(rows[p], weights[o])
+                sums[p, n] = bias[n] + sum_wide(rows[p], weights[o, :depth])
                 continue
-            s0 = np.int64(bias[o])
+            s0 = np.int64(bias[n])
             for k in range(0, depth, span):
-                s0 += sum_one(rows[p, k : k + span], weights[o, k : k + span])
-            sums[p, o] = s0
+                e = min(k + span, depth)
+                s0 += sum_one(rows[p, k:e], weights[o, k:e])
+            sums[p, n] = s0
 
 
 @jit
 def requantize_rows(rows, weights, bias, multiplier, shift, order, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
     """out[p, o] = saturate(requantize(bias[o] + Σ_k rows[p, k] * weights[o, k]) + z_y)."""
     count, outputs = out.shape
-    sums = np.empty((min(count, BLOCK), outputs), np.int64)
-    for start in range(0, count, BLOCK):
-        stop = min(start + BLOCK, count)
-        sum_products(rows[start:stop], weights, bias, sums, order)
+    block = PACKED_BLOCK if is_packed(weights) else BLOCK
+    sums = np.empty((min(count, block), outputs), np.int64)
+    for start in range(0, count, block):
+        stop = min(start + block, count)
+        sum_products(rows[start:stop], weights, bias, sums[: stop - start], order)
         for p in range(start, stop):
             for o in range(outputs):
                 y = requantize(sums[p - start, o], multiplier[o], shift[o], rounding)

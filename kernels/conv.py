@@ -31,8 +31,8 @@ from nnaq.ir.types import TensorType, storage
 from nnaq.jit import jit
 from nnaq.kernels.accumulate import (
     BLOCK,
+    PACKED_BLOCK,
     activate,
-    centred_rows,
     check_layer,
     layer_forms,
     order_of,
@@ -43,6 +43,7 @@ from nnaq.kernels.accumulate import (
     sum_products,
 )
 from nnaq.kernels.fixedpoint import CODES, requantize, saturate
+from nnaq.kernels.weight_rows import expand_rows, is_packed, part, source_of, weights_of
 
 Types = tuple[TensorType | None, ...]
 Pair = tuple[int, int]
@@ -213,7 +214,7 @@ def fast(
     kind_x, kind_w = signature.input(0), signature.input(1)
     image = np.ascontiguousarray(x).reshape(*x.shape[:2], *(1, *x.shape[2:])[-2:])
     positions = shape.size(*image.shape[2:])
-    rows = centred_rows(weight, kind_w.zero_point).reshape(len(weight), math.prod(weight.shape[1:]))
+    rows = weights_of(weight, kind_w.zero_point, shape.groups)
     out = np.empty((len(x), len(weight), *positions), storage(signature.outputs[0].dtype))
     order = order_of(kind_x, kind_w, signature.attrs)
     by_taps = len(weight) < 4 * shape.groups and order.block == 0  # in any order of products
@@ -263,11 +264,12 @@ def _convolve_windows(  # type: ignore[no-untyped-def]
     positions = height * width
     total = images * positions
     per_group, inner = outputs // groups, x.shape[1] // groups
-    rows = np.zeros((BLOCK, weights.shape[1]), np.int16)
-    sums = np.empty((BLOCK, per_group), np.int64)
-    places = np.empty((BLOCK, 3), np.int64)
-    for start in range(0, total, BLOCK):
-        count = min(BLOCK, total - start)
+    block = PACKED_BLOCK if is_packed(weights) else BLOCK
+    rows = np.zeros((block, inner * kernel[0] * kernel[1]), np.int16)
+    sums = np.empty((block, per_group), np.int64)
+    places = np.empty((block, 3), np.int64)
+    for start in range(0, total, block):
+        count = min(block, total - start)
         for b in range(count):
             places[b, 0], place = divmod(start + b, positions)
             places[b, 1], places[b, 2] = divmod(place, width)
@@ -278,7 +280,8 @@ def _convolve_windows(  # type: ignore[no-untyped-def]
                 image = x[n, g * inner : (g + 1) * inner]
                 _window(image, zero_x, kernel, dilation, top - padding[0], left - padding[1], rows[b])
             last = first + per_group
-            sum_products(rows[:count], weights[first:last], bias[first:last], sums, order)
+            chosen = part(weights, first, last)
+            sum_products(rows[:count], chosen, bias[first:last], sums[:count], order)
             for o in range(per_group):
                 c = first + o
                 q, s = multiplier[c], shift[c]
@@ -333,15 +336,20 @@ def _convolve_taps(  # type: ignore[no-untyped-def]
     images, outputs, height, width = out.shape
     per_group, inner = outputs // groups, x.shape[1] // groups
     sums = np.empty(width, np.int64)
+    packed, (source, scratch) = is_packed(weights), source_of(weights)
     for n, o in np.ndindex(images, outputs):
+        r = o
+        if packed:
+            expand_rows(weights, o, 1, scratch)
+            r = 0
         for y in range(height):
             sums[:] = bias[o]
-            for t in range(weights.shape[1]):
+            for t in range(inner * kernel[0] * kernel[1]):
                 c, i, j = t // (kernel[0] * kernel[1]), t // kernel[1] % kernel[0], t % kernel[1]
                 row = y * stride[0] - padding[0] + i * dilation[0]
                 if 0 <= row < x.shape[2]:
                     line = x[n, o // per_group * inner + c, row]
-                    _add_tap(line, zero_x, weights[o, t], j * dilation[1] - padding[1], stride[1], sums)
+                    _add_tap(line, zero_x, source[r, t], j * dilation[1] - padding[1], stride[1], sums)
             codes = out[n, o, y]
             for z in range(width):
                 code = requantize(sums[z], multiplier[o], shift[o], rounding)
@@ -386,5 +394,6 @@ for _name, _rank in (("conv1d", 1), ("conv2d", 2)):
             "y[o] = saturate(requantize(bias[o] + Σ weight[o,c,k]*(x - z_x), multiplier[o], shift[o]) + z_y)",
             weights={1: 0},
             reals=(2,),
+            packed=(1,),
         )
     )

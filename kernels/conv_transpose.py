@@ -39,7 +39,6 @@ from nnaq.jit import jit
 from nnaq.kernels.accumulate import (
     accumulator,
     activate,
-    centred_rows,
     channel_multipliers,
     layer_forms,
     order_of,
@@ -54,6 +53,7 @@ from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.conv import numbers_of
 from nnaq.kernels.fixedpoint import CODES, requantize, saturate
 from nnaq.kernels.narrow import contract, narrow_of
+from nnaq.kernels.weight_rows import centred, weights_of
 
 WHO = "transposed convolution"
 Types = tuple[TensorType | None, ...]
@@ -294,17 +294,17 @@ def _fast_narrow(
     axes, groups = geometry(signature.attrs, weight.shape[2:]), groups_of(signature.attrs)
     kind_x, kind_w = signature.input(0), signature.input(1)
     inner, per_group = len(weight) // groups, weight.shape[1]
-    seen = _rows_of_taps(axes, centred_rows(x, kind_x.zero_point))
+    seen = _rows_of_taps(axes, centred(x, kind_x.zero_point))
     count, _, *sizes = seen.shape[: 2 + len(axes)]
     taps = math.prod(weight.shape[2:])
     rows = np.moveaxis(seen, 1, 1 + len(axes)).reshape(count * math.prod(sizes), groups, inner * taps)
-    columns = centred_rows(weight, kind_w.zero_point).reshape(groups, inner, per_group, taps).swapaxes(1, 2)
+    columns = centred(weight, kind_w.zero_point).reshape(groups, inner, per_group, taps).swapaxes(1, 2)
     out = np.empty((groups, len(rows), per_group), storage(signature.outputs[0].dtype))
     for g in range(groups):
         chosen = slice(g * per_group, (g + 1) * per_group)
         requantize_rows(
             np.ascontiguousarray(rows[:, g]),
-            np.ascontiguousarray(columns[g]).reshape(per_group, inner * taps),
+            weights_of(np.ascontiguousarray(columns[g]).reshape(per_group, inner * taps), 0),
             bias[chosen],
             multiplier[chosen],
             shift[chosen],

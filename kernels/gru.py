@@ -45,7 +45,7 @@ from nnaq.ir.dims import Shape, show
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, Work, register
 from nnaq.ir.types import TensorType, bounds, storage
-from nnaq.kernels.accumulate import ACCUMULATORS, centred_rows, order_of
+from nnaq.kernels.accumulate import ACCUMULATORS, order_of
 from nnaq.kernels.fixedpoint import CODES, quantize_multiplier, quantize_multipliers
 from nnaq.kernels.gru_loops import recur
 from nnaq.kernels.gru_numbers import (
@@ -76,6 +76,7 @@ from nnaq.kernels.recurrent_numbers import (
     gate_constants,
     product_rounding,
 )
+from nnaq.kernels.weight_rows import Weights, weights_of
 
 Types = tuple[TensorType | None, ...]
 GATES = 3
@@ -196,7 +197,7 @@ def fast(signature: Signature, *operands: np.ndarray) -> Arrays:
     fixed = (quantize_multiplier(scale, after) for scale in (CURVE_TO_CODES, PRODUCT_TO_CODES))
     rescales = (*fixed, pair_of(arrays, "state"), pair_of(arrays, "hidden"))
     recur(
-        driven, h, y, hidden.zero_point, *bounds(hidden.dtype), *_recurrent_rows(signature, arrays),
+        driven, h, y, hidden.zero_point, *bounds(hidden.dtype), _recurrent_rows(signature, arrays),
         order_of(hidden, kind_w, signature.attrs), CODES[word], resets_first(signature.attrs),
         arrays["sigmoid_table"], arrays["tanh_table"], int(arrays["state_factor"]), rescales, CODES[after],
     )  # fmt: skip
@@ -205,13 +206,11 @@ def fast(signature: Signature, *operands: np.ndarray) -> Arrays:
 
 def _recurrent_rows(
     signature: Signature, arrays: dict[str, np.ndarray]
-) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    """Weight, bias, multiplier and shift of the gates r, z, and of n."""
-    weight = centred_rows(arrays["w_recurrent"], signature.input(W_RECURRENT).zero_point)
+) -> tuple[Weights, np.ndarray, np.ndarray, np.ndarray]:
+    """Weight, bias, multiplier and shift of the gates r, z, n."""
+    weight = weights_of(arrays["w_recurrent"], signature.input(W_RECURRENT).zero_point)
     bias = arrays["recurrent_bias"].astype(np.int64)
-    rows = (weight, bias, arrays["recurrent_multiplier"], arrays["recurrent_shift"])
-    first = 2 * (len(weight) // GATES)
-    return tuple(part[:first] for part in rows), tuple(part[first:] for part in rows)
+    return weight, bias, arrays["recurrent_multiplier"], arrays["recurrent_shift"]
 
 
 def work(signature: Signature) -> Work:
@@ -236,6 +235,6 @@ register(
         "gru", OPERANDS, _forms(), infer, real, prepare, reference, fast, work,
         "a = sat16(sat16(W x + b) + sat16(R h + rb)) in Q3.12; h = sat((1 - z)*n + z*h + z_h)",
         primitives=primitives, weights={W_INPUT: 0, W_RECURRENT: 0}, reals=(BIAS, RECURRENT_BIAS),
-        ties=((H0, ~0, ~1),),
+        ties=((H0, ~0, ~1),), packed=(W_INPUT, W_RECURRENT),
     )
 )  # fmt: skip

@@ -6,20 +6,22 @@ from nnaq.jit import jit
 from nnaq.kernels.accumulate import requantize_rows
 from nnaq.kernels.fixedpoint import requantize, saturate
 from nnaq.kernels.recurrent_loops import clamp_16, curve_16, scaled_16
+from nnaq.kernels.weight_rows import part
 
 
 @jit
 def recur(  # type: ignore[no-untyped-def]
-    driven, h, y, zero_h, low, high, gate_rows, new_rows, order, rounding, resets_first, sigmoid, tanh,
+    driven, h, y, zero_h, low, high, recurrent_rows, order, rounding, resets_first, sigmoid, tanh,
     factor, rescales, after,
 ):  # fmt: skip
     """Advance h in place, frame by frame; h and y are int16 whatever their codes are.
 
-    gate_rows, new_rows: weight, bias, multiplier and shift of the gates r, z and of n.
+    recurrent_rows: weight, bias, multiplier and shift of the gates r, z, n.
     """
     frames, batch, units = y.shape
-    w_gates, b_gates, q_gates, s_gates = gate_rows
-    w_new, b_new, q_new, s_new = new_rows
+    weight, bias, q, s = recurrent_rows
+    first = 2 * units  # row of n
+    w_gates, w_new = part(weight, 0, first), part(weight, first, first + units)
     curve, product, state, hidden = rescales
     centred = np.empty((batch, units), np.int16)
     kept = np.empty((batch, units), np.int16)
@@ -29,9 +31,7 @@ def recur(  # type: ignore[no-untyped-def]
         for b in range(batch):
             for j in range(units):
                 centred[b, j] = np.int64(h[b, j]) - zero_h
-        requantize_rows(
-            centred, w_gates, b_gates, q_gates, s_gates, order, rounding, 0, -32768, 32767, carried
-        )
+        requantize_rows(centred, w_gates, bias, q, s, order, rounding, 0, -32768, 32767, carried)
         for b in range(batch):
             for j in range(2 * units):
                 a = clamp_16(np.int64(driven[t, b, j]) + carried[b, j])
@@ -42,7 +42,9 @@ def recur(  # type: ignore[no-untyped-def]
                     kept[b, j] = (
                         saturate(codes, zero_h, low, high) - zero_h if resets_first else centred[b, j]
                     )
-        requantize_rows(kept, w_new, b_new, q_new, s_new, order, rounding, 0, -32768, 32767, proposed)
+        requantize_rows(
+            kept, w_new, bias[first:], q[first:], s[first:], order, rounding, 0, -32768, 32767, proposed
+        )
         for b in range(batch):
             for j in range(units):
                 added = np.int64(proposed[b, j])

@@ -39,7 +39,6 @@ from nnaq.kernels.accumulate import (
     accumulator,
     activate,
     bias_constant,
-    centred_rows,
     channel_multipliers,
     check_layer,
     layer_forms,
@@ -55,6 +54,7 @@ from nnaq.kernels.accumulate import (
 from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.fixedpoint import CODES
 from nnaq.kernels.narrow import contract, narrow_of, sum_reference
+from nnaq.kernels.weight_rows import centred, weights_of
 
 Types = tuple[TensorType | None, ...]
 
@@ -136,8 +136,8 @@ def fully_connected(
 ) -> Arrays:
     """The same codes from compiled loops."""
     kind_x, kind_w = signature.input(0), signature.input(1)
-    rows = centred_rows(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kind_x.zero_point)
-    weights, order = centred_rows(weight, kind_w.zero_point), order_of(kind_x, kind_w, signature.attrs)
+    rows = centred(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kind_x.zero_point)
+    weights, order = weights_of(weight, kind_w.zero_point), order_of(kind_x, kind_w, signature.attrs)
     shape = (*x.shape[:-1], len(weight))
     if not rescale:
         sums = np.empty((len(rows), len(weight)), np.int64)
@@ -272,8 +272,8 @@ def matmul(
     constants = np.zeros(count, np.int64), np.repeat(multiplier, count), np.repeat(shift, count)
     for rows, columns, result in zip(left, right, out, strict=True):
         requantize_rows(
-            centred_rows(rows, kind_a.zero_point),
-            centred_rows(columns, kind_b.zero_point),
+            centred(rows, kind_a.zero_point),
+            weights_of(columns, kind_b.zero_point),
             *constants,
             order_of(kind_a, kind_b, signature.attrs),
             CODES[str(signature.attrs["rounding"])],
@@ -304,6 +304,7 @@ register(
         weights={1: 0},
         reals=(2,),
         accumulator=sums_of_fully_connected,
+        packed=(1,),
     )
 )
 register(

@@ -57,7 +57,7 @@ from nnaq.ir.dims import Shape, show
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, register
 from nnaq.ir.types import TensorType, bounds, storage
-from nnaq.kernels.accumulate import ACCUMULATORS, centred_rows, order_of
+from nnaq.kernels.accumulate import ACCUMULATORS, order_of
 from nnaq.kernels.fixedpoint import CODES, quantize_multipliers
 from nnaq.kernels.lstm_loops import recur
 from nnaq.kernels.lstm_norm import no_norm, norm_arguments, prepare_norm
@@ -100,6 +100,7 @@ from nnaq.kernels.recurrent_numbers import (
     product_rounding,
     row_multipliers,
 )
+from nnaq.kernels.weight_rows import Weights, weights_of
 
 Types = tuple[TensorType | None, ...]
 
@@ -226,7 +227,7 @@ def _run(
     powers = (*power_multipliers(fraction, after), pair_of(arrays, "hidden"))
     saturations = recur(
         gates, h, c, y, hidden.zero_point,
-        centred_rows(arrays["w_recurrent"], kind_w.zero_point), arrays["recurrent_multiplier"],
+        weights_of(arrays["w_recurrent"], kind_w.zero_point), arrays["recurrent_multiplier"],
         arrays["recurrent_shift"], order_of(hidden, kind_w, signature.attrs), CODES[word],
         is_coupled(signature.attrs),
         arrays["sigmoid_table"], arrays["tanh_table"], arrays["tanh_table"] if table is None else table,
@@ -239,14 +240,15 @@ def _run(
 
 def _projection(
     signature: Signature, arrays: dict[str, np.ndarray]
-) -> tuple[bool, int, np.ndarray, np.ndarray, np.ndarray, Order]:
+) -> tuple[bool, int, Weights, np.ndarray, np.ndarray, Order]:
     """Whether there is one, z_m, its rows, multipliers and shifts, and the order of its sums."""
     hidden = signature.input(H0)
     if "w_projection" not in arrays:
-        nothing = np.empty((0, 0), np.int8), np.empty(0, np.int32), np.empty(0, np.int8)
+        rows = weights_of(np.empty((0, 0), np.int8), 0)
+        nothing = rows, np.empty(0, np.int32), np.empty(0, np.int8)
         return False, hidden.zero_point, *nothing, Order(1)
     weight, kind = signature.input(W_PROJECTION), unprojected(hidden)
-    rows = centred_rows(arrays["w_projection"], weight.zero_point)
+    rows = weights_of(arrays["w_projection"], weight.zero_point)
     rescale = arrays["projection_multiplier"], arrays["projection_shift"]
     return True, kind.zero_point, rows, *rescale, order_of(kind, weight, signature.attrs)
 
@@ -300,5 +302,6 @@ register(
         primitives=primitives, weights={W_INPUT: 0, W_RECURRENT: 0, W_PROJECTION: 0},
         reals=(BIAS, NORM_WEIGHT, NORM_BIAS),
         ties=((H0, ~0, ~1), (C0, ~2)), demands={C0: "i16 power_of_two"},
+        packed=(W_INPUT, W_RECURRENT, W_PROJECTION),
     )
 )  # fmt: skip

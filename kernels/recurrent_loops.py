@@ -7,10 +7,11 @@ import numpy as np
 from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
 from nnaq.jit import jit
-from nnaq.kernels.accumulate import centred_rows, order_of, requantize_rows
+from nnaq.kernels.accumulate import order_of, requantize_rows
 from nnaq.kernels.fixedpoint import CODES, requantize
 from nnaq.kernels.lut import lookup
 from nnaq.kernels.recurrent_numbers import HIGH, LOW, Pair
+from nnaq.kernels.weight_rows import centred, weights_of
 
 
 def pair_of(arrays: Mapping[str, np.ndarray], name: str) -> Pair:
@@ -26,8 +27,8 @@ def driven_gates(
     frames, batch, width = x.shape
     gates = np.empty((frames * batch, len(w_input)), np.int16)
     requantize_rows(
-        centred_rows(x.reshape(frames * batch, width), kind_x.zero_point),
-        centred_rows(w_input, kind_w.zero_point), arrays["bias"], arrays["input_multiplier"],
+        centred(x.reshape(frames * batch, width), kind_x.zero_point),
+        weights_of(w_input, kind_w.zero_point), arrays["bias"], arrays["input_multiplier"],
         arrays["input_shift"], order_of(kind_x, kind_w, attrs), CODES[str(attrs["rounding"])], 0, LOW, HIGH,
         gates,
     )  # fmt: skip

@@ -2,6 +2,11 @@
 
 A stream is a run in chunks along the time axes of the ports; states pass from chunk to chunk, so
 chunked equals whole, bit for bit, for integers.
+
+An interpreter of `fast` kernels holds a weight with a palette as packed indices, which its kernels read
+directly, and no unpacked copy of it; `graph.constants` has its codes, because the graph is the compile-time
+value. Packed where every reader reads it that way (`Op.packed`): not a constant that is a result, a state's
+beginning or kept, and not one with a zero map, which no kernel reads.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,9 +23,11 @@ from nnaq.ir.graph import Graph, Node, Port
 from nnaq.ir.op import lookup
 from nnaq.ir.types import Quant, storage
 from nnaq.ir.verify import is_real, is_real_graph
+from nnaq.kernels.codebook import PackedCodes, pack_codes
 
 Mode = Literal["fast", "reference"]
 Values = dict[str, np.ndarray]
+Constants = dict[str, np.ndarray | PackedCodes]
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Interpreter:
         self.graph = graph
         self.keep = frozenset(keep)
         self.steps = [(node, kernel(graph, node, mode), free) for node, free in _lifetimes(graph, self.keep)]
+        self.constants = resident_constants(graph, mode, self.keep)
         self.whole = whole_inputs(graph)
         self.states = initial_states(graph)
 
@@ -52,7 +60,7 @@ class Interpreter:
 
     def step(self, inputs: Mapping[str, np.ndarray]) -> Result:
         """Run once over the given stretch of time and advance the states."""
-        values: Values = {**self.graph.constants, **check_inputs(self.graph, inputs, self.whole)}
+        values: dict[str, Any] = {**self.constants, **check_inputs(self.graph, inputs, self.whole)}
         values |= {state.input: self.states[state.name] for state in self.graph.states}
         kept = {name: values[name] for name in self.keep if name in values}
         results = {name: values[name] for name in self.graph.results if name in values}
@@ -76,6 +84,30 @@ def kernel(graph: Graph, node: Node, mode: Mode) -> Callable[..., tuple[np.ndarr
     if is_real(graph, node):
         return partial(_real, op.real, node.attrs)
     return partial(op.fast if mode == "fast" else op.reference, signature)
+
+
+def resident_constants(graph: Graph, mode: Mode, keep: Iterable[str] = ()) -> Constants:
+    """The constants as kernels of a mode read them, in memory while a graph runs."""
+    found: Constants = dict(graph.constants)
+    if mode == "fast":
+        whole = {*graph.results, *keep, *(state.initial for state in graph.states)}
+        for name, codes in graph.constants.items():
+            palette = graph.types[name].palette
+            if palette is not None and name not in whole and _is_read_packed(graph, name):
+                found[name] = pack_codes(codes, palette)
+    return found
+
+
+def _is_read_packed(graph: Graph, name: str) -> bool:
+    """Whether every reader of a constant with a palette takes it as packed indices."""
+    kind, readers = graph.types[name], graph.readers.get(name, ())
+    if kind.palette is None or kind.palette.zeros is not None or kind.zero_point != 0 or not readers:
+        return False
+    return all(
+        not is_real(graph, node)
+        and all(place in lookup(node.op).packed for place, value in enumerate(node.inputs) if value == name)
+        for node in readers
+    )
 
 
 def _real(real: Callable[..., tuple[Any, ...]], attrs: Mapping[str, Any], *arrays: Any) -> tuple[Any, ...]:

@@ -140,6 +140,8 @@ class Op:
                 position, where that is not all of them: rows of a table, none of a `like`
     imports     operators of model files that are this one, with the same operands and attributes:
                 `DOMAIN::NAME` of ONNX, `NAMESPACE::NAME` of torch; nnaq's own are in its front-ends
+    packed      operands (positions of the integer form) that `fast` also takes as packed indices:
+                `PackedCodes` of nnaq.kernels.codebook in the place of an array
     body        (body, signature, *operands) -> results: the exported form in standard operators, for
                 an operator from outside; nnaq's own stand in `nnaq.export.bodies`
     doc         the integer formula
@@ -165,6 +167,7 @@ class Op:
     accumulator: Callable[[Signature], tuple[TensorType, ...] | None] = nothing_follows
     reads: Callable[[Signature], Mapping[int, int]] = reads_everything
     imports: tuple[str, ...] = ()
+    packed: tuple[int, ...] = ()
     body: Callable[..., tuple[str, ...]] | None = None
 
     @property
