@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: help setup demo test lint bench conformance docs oracles clean
+.PHONY: help setup demo test lint bench conformance docs oracles peers clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/  /'
@@ -39,6 +39,8 @@ bench: setup ## speed, as ratios to named peers in the same run
 	$(BIN)/python examples/demo_data.py $(DEMO)
 	$(BIN)/python benchmarks/silero_speed.py $(DEMO)/silero_vad_16k_sequence.onnx $(DEMO)/calibrate
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/packed.py
+	$(BIN)/python benchmarks/codebooks.py
 	$(BIN)/python benchmarks/render.py
 
 conformance: setup ## golden vectors of outside runtimes, value by value, and the page about them
@@ -50,5 +52,10 @@ docs: setup ## regenerate the generated pages of docs/
 oracles: setup ## environments of the outside oracles, for `pytest -m oracle`
 	$(BIN)/python tests/oracles/generate.py --setup
 
+peers: setup ## other quantisers on the same models: make peers ENCODER=pretrained.pt DATA=AN4 NOISE=kitchen.flac
+	$(BIN)/python examples/demo_data.py $(DEMO)
+	$(BIN)/python benchmarks/peers/run.py --detector $(DEMO)/silero_vad_16k_sequence.onnx \
+	    --encoder $(ENCODER) --data $(DATA) --noise $(NOISE)
+
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(DEMO) .oracles build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) .oracles .peers build dist *.egg-info
