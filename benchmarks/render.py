@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from codebook_tables import below_8_bits, finder_speed, packed_speed, searched
+from peer_tables import palettes_of_peers, pipelines, speakers, weight_codecs
 from rendering import circumstances, markdown_table, time_of
 
 HERE = Path(__file__).resolve().parent
@@ -76,8 +77,12 @@ SECTIONS = {
     "packed": packed_speed,
     "codebooks": finder_speed,
     "silero_accuracy": detector_accuracy,
+    "speaker": speakers,
     "sub8": below_8_bits,
     "search_accuracy": searched,
+    "peers": pipelines,
+    "peers_codebooks": palettes_of_peers,
+    "storage": weight_codecs,
 }
 
 
