@@ -28,7 +28,11 @@ SPARE = 1  # words behind a stream
 
 
 def packed_size(count: int, bits: int) -> int:
-    """Bytes that `count` indices take."""
+    """Bytes that `count` indices take.
+
+    >>> packed_size(5, 3)
+    2
+    """
     return -(-count * bits // 8)
 
 
@@ -104,6 +108,8 @@ def find_indices(codes: np.ndarray, palette: Palette) -> np.ndarray:
             f"a palette of {len(palette.tables)} tables for {palette.rows} rows each does not fit codes of "
             f"shape {list(codes.shape)}"
         )
+    if not codes.size:  # of which there may be any number of rows
+        return np.zeros(codes.shape, np.uint8)
     positions = np.full((len(palette.tables), 256), -1, np.int16)
     for place, table in zip(positions, palette.tables, strict=True):
         place[np.array(table) + 128] = np.arange(len(table))
@@ -119,6 +125,14 @@ def find_indices(codes: np.ndarray, palette: Palette) -> np.ndarray:
             f"({', '.join(map(str, table))}); move codes to entries of their palette before packing them"
         )
     return np.asarray(found.astype(np.uint8).reshape(codes.shape))
+
+
+def look_up(indices: np.ndarray, tables: np.ndarray, rows: int) -> np.ndarray:
+    """The codes (int8) of indices, in their shape. tables: int8 [tables, 2^bits]; rows: as in a Palette."""
+    if not indices.size:
+        return np.zeros(indices.shape, np.int8)
+    numbers = table_numbers(indices.shape, rows)
+    return np.asarray(tables[numbers, _matrix(indices)].reshape(indices.shape))
 
 
 def _matrix(codes: np.ndarray) -> np.ndarray:
@@ -167,8 +181,7 @@ class PackedCodes:
     def codes(self) -> np.ndarray:
         """The codes, int8."""
         indices = unpack_indices(self.packed, self.bits, self.size).reshape(self.shape)
-        numbers = table_numbers(self.shape, self.rows)
-        return np.asarray(self.tables[numbers, _matrix(indices)].reshape(self.shape))
+        return look_up(indices, self.tables, self.rows)
 
 
 def pack_codes(codes: np.ndarray, palette: Palette) -> PackedCodes:
@@ -180,6 +193,12 @@ def pack_codes(codes: np.ndarray, palette: Palette) -> PackedCodes:
         raise OpError("codes with a zero map are packed by pack_zero_map; kernels do not read that form")
     packed = pack_indices(find_indices(codes, palette), palette.bits)
     return PackedCodes(codes.shape, palette.bits, _words(packed), table_array(palette), palette.rows)
+
+
+def unpack_codes(packed: np.ndarray, palette: Palette, shape: tuple[int, ...]) -> np.ndarray:
+    """The codes (int8) of packed indices, one for each code. Raises OpError as `unpack_indices`."""
+    indices = unpack_indices(packed, palette.bits, math.prod(shape)).reshape(shape)
+    return look_up(indices, table_array(palette), palette.rows)
 
 
 def _words(packed: np.ndarray) -> np.ndarray:
@@ -207,8 +226,7 @@ def unpack_zero_map(
     _check_zeros(kept, palette)
     indices = np.zeros(shape, np.uint8)
     indices[kept] = unpack_indices(packed, palette.bits, int(np.count_nonzero(kept)))
-    codes = table_array(palette)[table_numbers(shape, palette.rows), _matrix(indices)].reshape(shape)
-    return np.where(kept, codes, np.int8(0))
+    return np.where(kept, look_up(indices, table_array(palette), palette.rows), np.int8(0))
 
 
 def _check_zeros(kept: np.ndarray, palette: Palette) -> None:

@@ -104,6 +104,7 @@ def lower_graph(
     must_fit(recipe, graph)
     real = pipeline.simplify(graph, dump=dump, repair=recipe.quantize.repair)
     _refuse_gone(recipe, real)
+    resolve(recipe, real)  # before the recordings are run: what it names must be there
     observed = reporter.track(calibration, "calibrating", len(calibration))
     ranges = calibrate(real, observed, recipe.quantize.observer, recipe.quantize.percentile or 0.9999)
     ranges = Ranges({**ranges.ranges, **{v: c.range for v, c in recipe.values.items() if c.range}})
@@ -358,11 +359,22 @@ def report_of(
         ],
         boundary=[Boundary(c.name, c.op, c.cycles) for c in simulation.boundary],
         checks={"file_equals_simulator": check},
-        notes=(*notes, *undecompressed(crossing.integer, lowering.target)),
+        notes=(*notes, *undecompressed(crossing.integer, lowering.target), *_idle_palettes(crossing)),
         raises=[asdict(r) for r in crossing.raises],
         saturations=cell_saturations(crossing.integer, judged),
         storage=storage_of_graph(crossing.integer),
     )
+
+
+def _idle_palettes(crossing: pipeline.Crossing) -> list[str]:
+    """Sentences on palettes that could not be as chosen."""
+    host = pipeline.host_weights(crossing.real, crossing.islands.keys()) & crossing.options.palettes.keys()
+    blind = pipeline.unmeasured(crossing.options) - host
+    said = {
+        "left real for the host, without a palette": host,
+        "no activation can be measured there, so the palette is found without": blind,
+    }
+    return [f"{', '.join(sorted(names))}: {what}" for what, names in said.items() if names]
 
 
 def foreseen_islands(graph: Graph, target: Target) -> list[Island]:

@@ -124,23 +124,42 @@ def _crossed(
     left = frozenset(islands)
     insertion = passes.InsertFakeQuant(options.choice(ranges, left), options.target.numerics.input_rounding)
     rounding = (*passes.FAKE_QUANTIZE, *asked(passes.REPAIR, options.repair))
-    fake = passes.run(real, made(rounding, insertion, *_weights(real, options)), dump=dump)
+    weights = _weights(real, options, host_weights(real, islands))
+    fake = passes.run(real, made(rounding, insertion, *weights), dump=dump)
     lowering = passes.LowerToInteger(options.target.numerics, left)
     integer = passes.run(fake, made(passes.LOWER, lowering), dump=dump)
     return Crossing(real, fake, integer, ranges, options, dict(islands))
 
 
-def _weights(real: Graph, options: Options) -> list[passes.Pass]:
+def host_weights(real: Graph, islands: Collection[str]) -> frozenset[str]:
+    """Constants that only islands read: they stay real, whatever was chosen for them."""
+    read = {name: {node.name for node in real.readers.get(name, ())} for name in real.constants}
+    return frozenset(name for name, names in read.items() if names and names <= set(islands))
+
+
+def unmeasured(options: Options) -> frozenset[str]:
+    """Weights whose palettes were to be weighted by activations that no moments tell of: found without."""
+    asking = {name for name, choice in options.palettes.items() if choice.weighting == "activations"}
+    return frozenset(asking - options.moments.keys())
+
+
+def _weights(real: Graph, options: Options, host: Collection[str]) -> list[passes.Pass]:
     """The passes that decide the codes of weights, with what the options give them."""
-    wanted = {name for name, choice in options.palettes.items() if choice.weighting == "activations"}
+    palettes = {
+        name: replace(choice, weighting="none") if name in unmeasured(options) else choice
+        for name, choice in options.palettes.items()
+        if name not in host
+    }
+    wanted = {name for name, choice in palettes.items() if choice.weighting == "activations"}
     importance = {
         name: np.repeat(by_group, len(real.constants[name]) // len(by_group), axis=0)
-        for name in wanted & options.moments.keys()
+        for name in wanted
         if (by_group := options.moments[name].diagonal()) is not None
     }
-    data = real.constants, options.moments
+    originals = {name: array for name, array in real.constants.items() if name not in host}
+    data = originals, options.moments
     return [
-        passes.AssignCodebooks(options.palettes, importance),
+        passes.AssignCodebooks(palettes, importance),
         passes.ErrorFeedback(*data),
         passes.AdaRound(*data),
         passes.CorrectBias(*data),
@@ -207,7 +226,9 @@ def worst_value(crossing: Crossing, recordings: Sequence[Inputs]) -> LayerError 
     their codes.
     """
     kinds, classes = value_types(crossing), code_classes(crossing.real)
-    held = crossing.options.exact | crossing.options.codes.keys()
+    options = crossing.options
+    given = {value for value, dtype in options.dtypes.items() if dtype == "i8"}
+    held = options.exact | options.codes.keys() | given
     fixed = {classes[value] for value in held if value in classes}
     errors = layer_errors(crossing.real, crossing.integer, recordings)
     free = (e for e in errors if kinds[e.value].dtype == "i8" and classes[e.value] not in fixed)

@@ -247,7 +247,7 @@ def _rows(report: Report) -> dict[str, Rows]:
         "Most expensive operators": (("op", "cycles per step", "share"), _dearest(report)),
         "Latency": (("figure", "value"), _pairs(report.latency)),
         "Memory": (("figure", "value"), _pairs(report.memory)),
-        "Storage of weights": _storage(report),
+        "Weights in the file": _storage(report),
         "Host islands": (
             ("operator", "op", "reason", "cycles"),
             [[i.name, i.op, i.reason, number(i.cycles)] for i in report.islands],

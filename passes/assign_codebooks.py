@@ -54,7 +54,7 @@ class AssignCodebooks(Pass):
         """The graph with one weight on its palette."""
         name = node.inputs[0]
         kind, weight = code_type(node.attrs, graph.types[name].shape), graph.constants[name]
-        axis = _channel_axis(name, kind)
+        axis = channel_axis(name, kind)
         rows, importance = shared_rows(graph, node, choice), None
         if choice.weighting == "activations":
             if name not in self.importance:
@@ -66,9 +66,12 @@ class AssignCodebooks(Pass):
         turned = np.moveaxis(weight.astype(np.float64), axis, 0)
         assert kind.quant is not None
         scale = np.broadcast_to(np.array(kind.quant.scale, np.float64), (len(turned),))
+        if kind.quant.axis is None:  # one scale for the tensor stays one
+            choice = replace(choice, scale="kept")
         fitted = fit_palette(turned, scale, choice, rows, importance)
-        scales = tuple(map(as_float32, fitted.scale))
-        kind = replace(kind, quant=Quant(scales, 0, axis), palette=fitted.palette)
+        if choice.scale == "fitted":
+            kind = replace(kind, quant=Quant(tuple(map(as_float32, fitted.scale)), 0, axis))
+        kind = replace(kind, palette=fitted.palette)
         codes = np.ascontiguousarray(np.moveaxis(fitted.codes, 0, axis))
         constants = {**graph.constants, name: dequantize_array(codes, kind)}
         attrs = quantize_attrs(kind, str(node.attrs["rounding"]))
@@ -76,11 +79,17 @@ class AssignCodebooks(Pass):
         return graph.rebuilt(nodes, constants=constants)
 
 
-def _channel_axis(name: str, kind: TensorType) -> int:
-    """The axis of output channels of a weight's codes."""
-    if kind.dtype != "i8" or kind.quant is None or kind.quant.axis is None:
-        raise PassError(f"palettes name {name!r}, whose codes are {kind}: only 8-bit weights rest as indices")
-    return kind.quant.axis
+def channel_axis(name: str, kind: TensorType) -> int:
+    """The axis of output channels of a weight's codes, the first where one scale is for all.
+
+    Raises PassError for codes that no palette holds: other widths than 8 bits, a zero_point.
+    """
+    if kind.dtype != "i8" or kind.quant is None or kind.zero_point != 0:
+        raise PassError(
+            f"palettes name {name!r}, whose codes are {kind.dtype} with zero_point {kind.zero_point}: only "
+            "8-bit codes with zero_point 0 rest as indices"
+        )
+    return kind.quant.axis or 0
 
 
 def shared_rows(graph: Graph, node: Node, choice: PaletteChoice) -> int:
@@ -91,7 +100,7 @@ def shared_rows(graph: Graph, node: Node, choice: PaletteChoice) -> int:
     name = node.inputs[0]
     if choice.granularity == "per_tensor":
         return 0
-    if node.attrs["axis"] != 0:
+    if node.attrs["axis"] not in (0, -1):
         raise PassError(
             f"the channels of {name!r} are axis {node.attrs['axis']}: it can only have a palette per_tensor"
         )

@@ -2,14 +2,15 @@
 
     y = fully_connected(x, w.fq, b)
 becomes
-    y = fully_connected(x, w.fq, b.corrected)        b.corrected = b + (w - w.fq) E[x]
+    y = fully_connected(x, w.fq, b')        b' = b + (w - w.fq) E[x]
 
-and the mean of every sum over the recordings is again that of the real model, whatever the mean of x.
-A node without a bias gets one. The weights of an lstm share its bias; those of a gru have one each. A
-projection has none and stays as it is. Stands after everything that chooses codes of weights.
+and the mean of every sum over the recordings is again that of the real model, whatever the mean of x. A
+bias that no other node reads keeps its name, others become `b.corrected`; a node without a bias gets one.
+The weights of an lstm share its bias; those of a gru have one each. A projection has none and stays as it
+is. Stands after everything that chooses codes of weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -54,7 +55,8 @@ class CorrectBias(Pass):
             if name in self.originals and name in self.moments
         }
         constants, types = dict(graph.constants), dict(graph.types)
-        nodes = tuple(_corrected(node, errors, constants, types) for node in graph.nodes)
+        own = {v for v, readers in graph.readers.items() if len(readers) == 1} - graph.results
+        nodes = tuple(_corrected(node, errors, constants, types, own) for node in graph.nodes)
         return graph.rebuilt(nodes, constants=constants, types=types)
 
     def mean_error(self, graph: Graph, name: str, kind: TensorType) -> np.ndarray:
@@ -71,8 +73,12 @@ def _corrected(
     errors: Mapping[str, np.ndarray],
     constants: dict[str, np.ndarray],
     types: dict[str, TensorType],
+    own: Collection[str],
 ) -> Node:
-    """A node with its corrected biases, which join the constants; one whose bias is no constant stays."""
+    """A node with its corrected biases, which join the constants; one whose bias is no constant stays.
+
+    own: constants that one node reads; a bias among them keeps its name, and its gradient in training.
+    """
     added: dict[int, np.ndarray] = {}
     for weight, bias in BIAS.get(node.op, {}).items():
         if weight < len(node.inputs) and node.inputs[weight] in errors:
@@ -83,7 +89,8 @@ def _corrected(
         if before and before not in constants:
             continue
         array = (error + constants[before] if before else error).astype(np.float32)
-        inputs[position] = name = _fresh(f"{before or f'{node.name}.bias'}.corrected", types)
+        name = before if before in own else _fresh(f"{before or f'{node.name}.bias'}.corrected", types)
+        inputs[position] = name
         constants[name], types[name] = array, TensorType("f32", array.shape)
         node = replace(node, inputs=tuple(inputs))
     return node

@@ -2,7 +2,8 @@
 
 The constant of a rounded weight is replaced by other reals that lie on the same grid, or on entries of
 the same palette, and that lose less on the activations the weight met: see codebooks/error_feedback.py.
-Types, scales and tables stay; of a palette with a zero map the number of zeros follows the codes.
+Types, scales and tables stay; of a palette with a zero map the number of zeros follows the codes. Codes
+with a zero_point, which only imported weights have, stay as they were imported: tables here are centred.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,7 @@ def rounded_anew(
     for node, name, kind in rounded_weights(graph):
         if name not in originals or name not in moments or not moments[name].is_full:
             continue
-        if kind.dtype not in ("i8", "i4") or kind.quant is None or kind.quant.axis != 0:
+        if kind.dtype not in ("i8", "i4") or kind.quant is None or kind.quant.axis != 0 or kind.zero_point:
             continue
         weight = original_of(graph, originals, name)
         matrix, scale = weight.reshape(len(weight), -1).astype(np.float64), np.array(kind.quant.scale)

@@ -1,5 +1,7 @@
 """Palettes of weights: who shares a table, what the codes become, which weights cannot have one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from frontends.onnx_models import normal
@@ -10,7 +12,7 @@ from nnaq.errors import PassError
 from nnaq.interpret import run
 from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
-from nnaq.ir.types import TensorType
+from nnaq.ir.types import Quant, TensorType
 from nnaq.ir.verify import verify
 from nnaq.kernels.boundary import dequantize_array
 from nnaq.quantize.calibrate import calibrate
@@ -102,12 +104,16 @@ def test_a_palette_has_8_bit_codes_where_other_weights_have_4():
     [
         ("y", PaletteChoice(2), "which is no weight"),
         ("nothing", PaletteChoice(2), "which is no weight"),
-        ("r", PaletteChoice(2, weighting="activations"), "no activation of 'r' was measured"),
     ],
 )
 def test_what_cannot_have_a_palette_is_said(name, choice, sentence):
     with pytest.raises(PassError, match=sentence):
         crossed(palettes={name: choice})
+
+
+def test_a_palette_weighted_by_what_was_not_measured_is_found_without():
+    blind = crossed(palettes={"r": PaletteChoice(2, weighting="activations")})
+    assert blind.integer == crossed(palettes={"r": PaletteChoice(2)}).integer
 
 
 def test_only_recurrent_weights_have_gates():
@@ -153,3 +159,38 @@ def test_channels_on_another_axis_share_one_table():
 def test_the_pass_is_idle_without_palettes():
     real = pipeline.simplify(recurrent())
     assert passes.AssignCodebooks().run(real) is real
+
+
+def layer_with_codes(kind: TensorType) -> pipeline.Crossing:
+    """A layer whose weight comes with codes of its own, on a palette of two bits."""
+    build = Builder("given")
+    x = build.input("x", TensorType("f32", (4, 3)))
+    weight = build.constant("w", normal(5, 3))
+    build.output(build.node("fully_connected", [x, weight], {"activation": "none"}, ["y"])[0])
+    real = pipeline.simplify(build.build())
+    ranges = calibrate(real, [{"x": normal(4, 3)}])
+    options = pipeline.Options(load_target("edge8"), palettes={"w": PaletteChoice(2)}, codes={"w": kind})
+    return pipeline.cross(real, ranges, options)
+
+
+def test_a_weight_with_one_scale_keeps_it():
+    kind = verify(layer_with_codes(TensorType("i8", (5, 3), Quant((0.02,)))).integer).types["w"]
+    assert kind.quant == Quant((0.02,))
+    assert kind.palette is not None
+
+
+def test_codes_with_a_zero_point_have_no_palette():
+    with pytest.raises(PassError, match="i8 with zero_point 3: only 8-bit codes with zero_point 0"):
+        layer_with_codes(TensorType("i8", (5, 3), Quant((0.02,), 3)))
+
+
+def test_a_weight_that_only_the_host_reads_stays_as_it_was():
+    build = Builder("island")
+    x = build.input("x", TensorType("f32", (4, 3)))
+    weight = build.constant("w", normal(5, 3))
+    build.output(build.node("fully_connected", [x, weight], {"activation": "none"}, ["y"])[0])
+    real = pipeline.simplify(build.build())
+    target = replace(load_target("edge8"), exclude=("fully_connected",))
+    options = pipeline.Options(target, palettes={"w": PaletteChoice(1)})
+    crossing = pipeline.cross(real, calibrate(real, [{"x": normal(4, 3)}]), options)
+    assert np.array_equal(crossing.integer.constants["w.real"], real.constants["w"])

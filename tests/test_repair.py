@@ -1,5 +1,6 @@
 """Passes that mend rounded weights: what they promise, and that they change nothing else."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,9 +14,9 @@ from nnaq.errors import PassError
 from nnaq.interpret import run
 from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
-from nnaq.ir.types import TensorType
+from nnaq.ir.types import Quant, TensorType
 from nnaq.ir.verify import verify
-from nnaq.kernels.boundary import code_type, quantize_array
+from nnaq.kernels.boundary import code_type, dequantize_array, quantize_array
 from nnaq.passes.ada_round import AdaRound
 from nnaq.passes.correct_bias import CorrectBias
 from nnaq.passes.equalize_layers import EqualizeLayers, layer_pairs
@@ -161,10 +162,51 @@ def test_the_mean_of_an_output_returns():
 
 
 @pytest.mark.parametrize("repair", [ErrorFeedback, AdaRound, CorrectBias])
-def test_without_options_nothing_changes(repair):
-    _, fake, _ = rounded(PaletteChoice(3))
-    assert repair().run(fake) == fake
-    assert repair.name in ("error-feedback", "ada-round", "correct-bias")
+def test_only_weights_with_an_original_and_moments_are_repaired(repair):
+    real, fake, moments = rounded(PaletteChoice(3))
+    one = {"full": real.constants["full"]}
+    mended = repair(one, moments).run(fake)
+    assert mended != fake
+    changed = {
+        n: a for n, a in mended.constants.items() if not np.array_equal(a, fake.constants.get(n, np.zeros(0)))
+    }
+    assert changed.keys() == ({"f.bias.corrected"} if repair is CorrectBias else {"full"}), changed.keys()
+    assert repair(real.constants, {"full": moments["full"]}).run(fake) == mended
+    for nothing in (repair(), repair(real.constants), repair({}, moments)):
+        assert nothing.run(fake) == fake
+
+
+@pytest.mark.parametrize("zero_point", [0, -8, 100])
+@pytest.mark.parametrize("repair", REPAIRS.values(), ids=REPAIRS)
+def test_imported_codes_with_a_zero_point_stay(repair, zero_point):
+    """Imported codes are their own originals; with another original those without a zero point move."""
+    kind, numerics = (
+        TensorType("i8", (6, 16), Quant((0.01,) * 6, zero_point, 0)),
+        load_target("edge8").numerics,
+    )
+    codes = np.random.default_rng(3).integers(-100, 101, (6, 16)).astype(np.int8)
+    graph = model()
+    weights = {**graph.constants, "full": dequantize_array(codes, kind)}
+    real = pipeline.simplify(replace(graph, constants=weights))
+    options = pipeline.Options(load_target("edge8"), codes={"full": kind})
+    fake = pipeline.cross(real, calibrate(real, [INPUTS]), options).fake
+    moments = measure_moments(real, [INPUTS], WEIGHTS)
+    others = {"full": real.constants["full"] + 0.004 * normal(6, 16, seed=9)}
+    for originals, moves in (real.constants, False), (others, zero_point == 0):
+        after = repair(originals, moments).run(fake)
+        lowered = passes.run(after, [passes.LowerToInteger(numerics)])
+        assert lowered.types["full"].zero_point == zero_point
+        assert np.any(lowered.constants["full"] != codes) == moves
+
+
+@pytest.mark.parametrize("zero_point", [-8, 100])
+def test_the_bias_of_imported_codes_is_corrected_by_what_they_stand_for(zero_point):
+    kind = TensorType("i8", (6, 16), Quant((0.01,) * 6, zero_point, 0))
+    codes = np.random.default_rng(3).integers(-100, 101, (6, 16)).astype(np.int8)
+    real, _, moments = rounded(None)
+    graph = real.rebuilt(real.nodes, constants={**real.constants, "full": dequantize_array(codes, kind)})
+    repair = CorrectBias(graph.constants, moments)
+    assert not repair.mean_error(graph, "full", kind).any()
 
 
 @pytest.mark.parametrize("repair", [ErrorFeedback, AdaRound, CorrectBias])

@@ -20,7 +20,7 @@ Memory       eight float32 copies of the weight, one of A.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,12 +42,11 @@ def ada_round(
     rows: int,
     second: np.ndarray,
     steps: int = STEPS,
-    progress: Callable[[float], None] = lambda done: None,
 ) -> np.ndarray:
     """Codes int8 [O, K] of a weight [O, K] whose rows have a scale [O] each.
 
     tables, rows: as in a Palette; where there is none, the codes of the grid as the one table. second:
-    [G, K, K], outputs g*O/G … meet group g. progress is told which share of the groups is done.
+    [G, K, K], outputs g*O/G … meet group g.
     """
     shared = row_tables(tables, rows, len(weight))
     step = len(weight) // len(second)
@@ -56,7 +55,6 @@ def ada_round(
         part = slice(group * step, (group + 1) * step)
         units = np.asarray(weight[part], np.float64) / np.asarray(scale, np.float64)[part, None]
         codes[part] = _rounded(units, shared.part(part), hessian, steps)
-        progress((group + 1) / len(second))
     return codes
 
 
@@ -64,6 +62,7 @@ def _rounded(units: np.ndarray, tables: RowTables, hessian: np.ndarray, steps: i
     """The codes of one group, in code units."""
     nearest = tables.nearest(units)
     low, high = tables.neighbours(units)
+    hessian = _normalised(hessian)
     matrix = damped(hessian, DAMPING)
     norm = row_losses(units, nearest, matrix)[:, None] / units.shape[1]
     free = (high > low) & (norm > 0)
@@ -72,6 +71,13 @@ def _rounded(units: np.ndarray, tables: RowTables, hessian: np.ndarray, steps: i
     normed = np.where(free, gap / np.sqrt(np.where(norm > 0, norm, 1)), 0)
     up = _learnt(share, normed, matrix, steps)
     return better(units, hessian, nearest, np.where(free, np.where(up, high, low), nearest))
+
+
+def _normalised(hessian: np.ndarray) -> np.ndarray:
+    """Its largest diagonal entry in 1 … 4, so that float32 holds it: a power of 4 has an exact root, so no
+    other bit of the result depends on the size of the activations."""
+    exponent = int(np.frexp(np.diagonal(hessian).max(initial=0))[1])
+    return np.asarray(np.ldexp(hessian, -2 * ((exponent - 1) // 2)))
 
 
 def _learnt(share: np.ndarray, gap: np.ndarray, matrix: np.ndarray, steps: int) -> np.ndarray:

@@ -13,11 +13,18 @@ the best of them two steps alternate:
                                                                  0.8 … 1.2 of its scale, the best of nine
     table, codes <- found anew at these scales
 
-and a round counts only if the distortion falls, so the result is at least as good as every start, and with
-`optimal` at least as good as the best table under one scale for the tensor. It is a local optimum. A scale
-never falls below half of the one given, so that a bias in units of it stays within its 32 bits, and has
-24 bits, as all scales do. A row of zeros keeps its scale; a row with a table of its own takes the best
-of three clip factors, as a table follows any scale.
+and a round counts only if the distortion falls, so the result is at least as good as every start. With
+`optimal` it is therefore at least as good as the best table under one scale for the tensor that is the
+largest weight over 127 times one of the clip factors; under another common scale a table may lose less. It
+is a local optimum. A scale never falls below half of the one given, so that a bias in units of it stays
+within its 32 bits, nor below the least normal float32, under which none is stored, and has 24 bits, as all
+scales do. A row of zeros keeps its scale; a row with a table of its own takes the best of three clip
+factors, as a table follows any scale.
+
+Importance is measured on some recordings, and what was silent there may speak elsewhere. Hence no weight
+counts less than LEAST_IMPORTANCE of the mean of those that share its table, and all count alike where none
+of them has any. A thousandth, 30 dB below the mean, costs the others next to nothing; with 0 a weight would
+go wherever the table happens to be, and a table without any importance would be one arbitrary entry.
 
 Complexity   12 starts and at most 30 rounds, each O(n) for n weights plus the method's own.
 Memory       two or three float64 copies of the weight, whatever the bits.
@@ -38,6 +45,7 @@ from nnaq.codebooks.mu_law import mu_law
 from nnaq.codebooks.optimal import optimal
 from nnaq.codebooks.power_of_two import power_of_two
 from nnaq.codebooks.uniform import uniform
+from nnaq.errors import LoweringError
 from nnaq.ir.types import Palette
 
 Finder = Callable[..., Table]
@@ -52,6 +60,8 @@ CLIP_FACTORS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 LONE_FACTORS = (1.0, 0.8, 0.6)
 ROW_FACTORS = (1.0, 0.95, 1.05, 0.9, 1.1, 0.85, 1.15, 0.8, 1.2)
 ROUNDS = 30
+LEAST_IMPORTANCE = 1e-3
+LEAST_SCALE = float(np.finfo(np.float32).tiny)
 WORTHWHILE = 1e-4  # a round that gains less, relatively, is the last
 
 
@@ -59,7 +69,8 @@ WORTHWHILE = 1e-4  # a round that gains less, relatively, is the last
 class Fitted:
     """A weight on its palette: real = codes * scale, row by row.
 
-    codes: int8 of the weight's shape; scale: float64 [rows]; distortion: Σ importance (w - code * scale)².
+    codes: int8 of the weight's shape; scale: float64 [rows]; distortion: Σ importance (w - code * scale)²,
+    with the importance that `counted` makes of the one given.
     """
 
     palette: Palette
@@ -107,8 +118,12 @@ def fit_palette(
     scale: positive, one per row; 127 scales cover what is to be kept of a row. rows: how many neighbouring
     rows share a table (0: all). importance: of a squared error, not negative, broadcastable to [R, rest];
     None or nothing but zeros: the same everywhere.
+
+    Raises LoweringError for a weight or an importance that is not finite, or an importance below 0.
     """
-    whole, unit = _normalised(weight, scale, importance)
+    _check(weight, importance)
+    counts = counted(np.ones(1) if importance is None else importance, rows)
+    whole, unit = _normalised(weight, scale, counts)
     step = rows or max(len(weight), 1)
     parts = [whole.part(slice(first, first + step)) for first in range(0, max(len(weight), 1), step)]
     states = [_fit(part, choice) for part in parts]
@@ -116,31 +131,54 @@ def fit_palette(
     fitted = np.ldexp(np.concatenate([state.scale for state in states]), unit)
     mapped = choice.zero == "mapped"
     tables = tuple(_stored(state.table, mapped) for state in states)
-    palette = Palette(choice.bits, tables, rows, int((codes == 0).sum()) if mapped else None)
-    errors = np.square(_matrix(weight) - codes * fitted[:, None]) * (1 if importance is None else importance)
+    zeros = int((codes == 0).sum()) if mapped else None
+    palette = Palette(choice.bits, tables, rows if len(weight) else 0, zeros)  # no rows: one table for none
+    errors = np.square(_matrix(weight) - codes * fitted[:, None]) * counts
     return Fitted(palette, codes.reshape(weight.shape), fitted, float(errors.sum()))
 
 
-def _normalised(weight: np.ndarray, scale: np.ndarray, importance: np.ndarray | None) -> tuple[_Rows, int]:
+def counted(importance: np.ndarray, rows: int = 0) -> np.ndarray:
+    """The importance that a fit counts with, float64 [R or 1, K or 1]; see the module.
+
+    importance: finite, not negative, of at most two axes. rows: how many neighbouring rows share a table.
+    """
+    two = np.ascontiguousarray(np.atleast_2d(np.asarray(importance, np.float64)))
+    largest = two.max(initial=0)
+    if not largest:
+        return np.ones((1, 1))
+    step = rows if rows and len(two) > 1 else len(two)
+    means = [(two[first : first + step] / largest).mean() * largest for first in range(0, len(two), step)]
+    shared = np.repeat(means, step)[: len(two), None]
+    return np.maximum(two, np.where(shared > 0, shared, largest) * LEAST_IMPORTANCE)
+
+
+def _check(weight: np.ndarray, importance: np.ndarray | None) -> None:
+    """Raise LoweringError for numbers that no table can be found for."""
+    if wrong := np.size(weight) - np.count_nonzero(np.isfinite(weight)):
+        raise LoweringError(
+            f"a weight of shape {list(np.shape(weight))} has {wrong} values that are NaN or infinite, which "
+            "have no codes; repair the model's weights before giving them a palette"
+        )
+    if importance is not None and not np.all(np.isfinite(importance) & (np.asarray(importance) >= 0)):
+        raise LoweringError(
+            f"the importance of a weight of shape {list(np.shape(weight))} is NaN, infinite or below 0 in "
+            "places; look for such values in the recordings"
+        )
+
+
+def _normalised(weight: np.ndarray, scale: np.ndarray, importance: np.ndarray) -> tuple[_Rows, int]:
     """All rows in units of 2^unit, about the largest scale: nothing is rounded, and no square underflows."""
     unit = int(np.frexp(np.max(scale, initial=0))[1])
     matrix, given = np.ldexp(_matrix(weight), -unit), np.ldexp(np.asarray(scale, np.float64), -unit)
     zeros = ~matrix.any(axis=1)
-    least, most = np.where(zeros, given, given / 2), np.where(zeros, given, np.inf)
-    return _Rows(matrix, _relative(importance), given, least, most), unit
+    lowest = np.maximum(given / 2, np.minimum(given, np.ldexp(LEAST_SCALE, -unit)))
+    least, most = np.where(zeros, given, lowest), np.where(zeros, given, np.inf)
+    return _Rows(matrix, importance / importance.max(), given, least, most), unit
 
 
 def _matrix(weight: np.ndarray) -> np.ndarray:
     """float64 [R, rest]."""
     return np.ascontiguousarray(weight, np.float64).reshape(len(weight), math.prod(weight.shape[1:]))
-
-
-def _relative(importance: np.ndarray | None) -> np.ndarray:
-    """Two axes, the largest value 1."""
-    if importance is None or not np.any(importance):
-        return np.ones((1, 1))
-    two = np.atleast_2d(np.asarray(importance, np.float64))
-    return np.ascontiguousarray(two / two.max())
 
 
 def _codes(part: _Rows, state: _State) -> np.ndarray:

@@ -34,8 +34,3 @@ def mu_law(
 def expand(y: np.ndarray, mu: float) -> np.ndarray:
     """M^-1(y)."""
     return np.asarray(np.sign(y) * np.expm1(np.abs(y) * np.log1p(mu)) / mu)
-
-
-def compress(x: np.ndarray, mu: float) -> np.ndarray:
-    """M(x)."""
-    return np.asarray(np.sign(x) * np.log1p(mu * np.abs(x)) / np.log1p(mu))

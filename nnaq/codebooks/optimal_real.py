@@ -13,7 +13,9 @@ Method       Of sorted values an optimal cluster is a run, and a run saves (Σ v
              i of an interval, found by a scan, halves the scans of both sides, and that of j - 1 cuts them.
 Complexity   O(n log n) for sorting, O(entries * n log n) for n distinct values.
 Memory       O(n) for sums, entries * n int32 for the paths.
-Convergence  none to speak of: the global optimum, up to the rounding of float64 prefix sums.
+Convergence  none to speak of: the global optimum, up to the rounding of float64 prefix sums, a few 1e-16 of
+             the whole Σ v. Hence the importance may spread over twelve orders of magnitude, no more: a run
+             of less than about 1e-15 of Σ v has no mass left, and its centroid is no number.
 Source       dynamic programming with divide and conquer for k-means on a line, as in the literature around
              Ckmeans.1d.dp (Wang and Song 2011) and Grønlund et al. 2017.
 """
@@ -26,7 +28,8 @@ from nnaq.jit import jit
 def optimal_real(values: np.ndarray, entries: int, importance: np.ndarray | None = None) -> np.ndarray:
     """The centroids, float64, ascending; as many as distinct values if these are fewer than `entries`.
 
-    values: finite; importance: not negative, of the shape of the values; None: the same everywhere.
+    values: finite; importance: of the shape of the values, each 0 or at least 1e-12 of their sum; None:
+    the same everywhere.
     """
     flat = np.asarray(values, np.float64).ravel()
     weights = np.ones(flat.size) if importance is None else np.asarray(importance, np.float64).ravel()

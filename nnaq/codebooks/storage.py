@@ -28,7 +28,7 @@ import numpy as np
 from nnaq.ir.graph import Graph
 from nnaq.ir.op import lookup
 from nnaq.ir.types import Palette, TensorType, bits
-from nnaq.kernels.codebook import find_indices
+from nnaq.kernels.codebook import find_indices, packed_size
 
 SCALE_BYTES = 5
 
@@ -74,28 +74,19 @@ class Storage:
         return self.index_bytes + self.table_bytes + self.map_bytes + self.scale_bytes
 
 
-def packed_bytes(values: int, width: int) -> int:
-    """Bytes of `values` numbers of `width` bits, one after the other.
-
-    >>> packed_bytes(5, 3)
-    2
-    """
-    return -(-values * width // 8)
-
-
 def palette_bytes(values: int, palette: Palette) -> PaletteBytes:
     """Bytes of a constant of that many codes on a palette."""
     return PaletteBytes(
-        packed_bytes(values - (palette.zeros or 0), palette.bits),
+        packed_size(values - (palette.zeros or 0), palette.bits),
         len(palette.tables) * longest_table(palette),
-        0 if palette.zeros is None else packed_bytes(values, 1),
+        0 if palette.zeros is None else packed_size(values, 1),
     )
 
 
 def storage_of(name: str, codes: np.ndarray, kind: TensorType) -> Storage:
     """What a constant of these codes takes at rest."""
     width, palette = bits(kind.dtype), kind.palette
-    found = PaletteBytes(packed_bytes(codes.size, width), 0, 0)
+    found = PaletteBytes(packed_size(codes.size, width), 0, 0)
     if palette is not None:
         width, found = palette.bits, palette_bytes(codes.size, palette)
     scales = 0 if kind.quant is None else SCALE_BYTES * len(kind.quant.scale)

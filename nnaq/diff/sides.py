@@ -27,7 +27,8 @@ from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
 from nnaq.kernels.boundary import dequantize_array
 from nnaq.lowering import import_options
-from nnaq.pipeline import Options, cross, simplify
+from nnaq.passes import REPAIR
+from nnaq.pipeline import Options, asked, cross, simplify
 from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.error import codes_of, input_codes
 from nnaq.quantize.overrides import resolve
@@ -72,7 +73,7 @@ def read_side(text: str, inputs_of: "InputsOf", recipe: Recipe) -> Side:
         graph = read_integer(path)
         return _integer(text, kind, graph, inputs_of(graph))
     imported = load(path, import_options(recipe))
-    real = simplify(imported.graph)
+    real = simplify(imported.graph, repair=recipe.quantize.repair)
     if kind == "fake":
         return _fake(text, real, inputs_of(real), recipe, imported.codes)
     return _float(text, real, inputs_of(real))
@@ -118,6 +119,13 @@ def _fake(label: str, real: Graph, inputs: Inputs, recipe: Recipe, codes: Mappin
         )
     ranges = Ranges({v: c.range for v, c in chosen.items() if c.range})
     resolved, exact = resolve(recipe, real), frozenset(ranges.ranges)
+    if asked(REPAIR, recipe.quantize.repair) or any(
+        c.weighting == "activations" for c in resolved.palettes.values()
+    ):
+        raise DataError(
+            f"{label}: recipe {recipe.name!r} rounds weights by calibration data (repair, weighting), which "
+            "it does not hold; compare with the lowered folder itself"
+        )
     dtypes = {**resolved.dtypes, **{v: c.dtype for v, c in chosen.items()}}
     held = {name: kind for name, kind in codes.items() if name in real.types}
     widths = recipe.quantize.weight_bits, resolved.palettes, held, resolved.weight_bits

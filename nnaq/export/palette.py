@@ -19,12 +19,20 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from nnaq.codebooks.storage import longest_table, per_table
-from nnaq.errors import ArtifactError, OpError
-from nnaq.export.bodies_palette import unpacking
+from nnaq.errors import ArtifactError, NnaqError, OpError
+from nnaq.export.bodies_palette import ATTRIBUTES, unpacking
 from nnaq.export.body_builder import DOMAIN
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import Palette
-from nnaq.kernels.codebook import find_indices, pack_indices, pack_zero_map, table_array, unpack_indices
+from nnaq.kernels.codebook import (
+    find_indices,
+    pack_indices,
+    pack_zero_map,
+    table_array,
+    unpack_codes,
+    unpack_indices,
+    unpack_zero_map,
+)
 
 UNPACK = "unpack_palette"
 ELEMENTS = {4: TensorProto.UINT4, 8: TensorProto.UINT8}
@@ -101,23 +109,72 @@ def _form(palette: Palette) -> str:
 def unpack_constants(model: onnx.ModelProto, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of a file by constant name: packed ones give way to their codes.
 
-    Raises OpError, LookupError or ValueError where they are not what `pack` writes.
+    Raises ArtifactError where they are not what `pack` writes.
     """
     found = dict(arrays)
     for node in model.graph.node:
         if node.domain == DOMAIN and node.op_type.startswith(UNPACK):
-            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            found[node.output[0]] = _codes([found.pop(name) for name in node.input], **attributes)
+            try:
+                if missing := [name for name in node.input if name not in found]:
+                    raise OpError(f"no tensor is called {', '.join(missing)}")
+                (made,) = node.output
+                found[made] = _codes([found.pop(name) for name in node.input], *_attributes(node))
+            except (NnaqError, ValueError, OverflowError) as error:
+                raise ArtifactError(
+                    f"the palette of {', '.join(node.output)!r} cannot be unpacked: {error}; write it anew"
+                ) from error
     return found
 
 
+def _attributes(node: onnx.NodeProto) -> tuple[list[int], int, int]:
+    """shape, bits and per_table. Raises OpError where there are others, or of other types."""
+    kinds = {attribute.name: attribute.type for attribute in node.attribute}
+    if kinds != dict(
+        zip(ATTRIBUTES, (AttributeProto.INTS, AttributeProto.INT, AttributeProto.INT), strict=True)
+    ):
+        raise OpError(f"its node has attributes {sorted(kinds)}, expected whole numbers {sorted(ATTRIBUTES)}")
+    shape, bits, per_table = (
+        next(helper.get_attribute_value(a) for a in node.attribute if a.name == name) for name in ATTRIBUTES
+    )
+    return list(shape), bits, per_table
+
+
 def _codes(arrays: list[np.ndarray], shape: list[int], bits: int, per_table: int) -> np.ndarray:
-    """The codes that indices, tables and a zero map make."""
+    """The codes that indices, tables and a zero map make. Raises OpError where they do not fit each other.
+
+    Nothing of the size that `shape` claims is made before the stored bytes have been found to be as many.
+    """
+    if not 1 <= bits <= 8 or min(shape, default=1) < 0 or len(arrays) not in (2, 3):
+        raise OpError(f"no constant has shape {shape}, {bits} bits and {len(arrays)} tensors")
     indices, tables, *zeros = arrays
-    count = prod(shape)
-    kept = unpack_indices(zeros[0], 1, count) != 0 if zeros else np.ones(count, bool)
-    placed = np.zeros(count, np.int64)
-    stored = int(np.count_nonzero(kept))
-    placed[kept] = indices.reshape(-1) if bits in ELEMENTS else unpack_indices(indices, bits, stored)
-    codes = tables[np.arange(count) // per_table, placed]
-    return np.asarray(np.where(kept, codes, np.int8(0)).reshape(shape))
+    if tables.dtype != np.int8 or tables.ndim != 2 or not tables.size:
+        raise OpError(f"tables are int8 [tables, entries], found {tables.dtype} {list(tables.shape)}")
+    packed = _bytes_of(f"{bits}-bit indices", indices, bits if bits in ELEMENTS else 8)
+    packed = pack_indices(packed, bits) if bits in ELEMENTS else packed
+    rows = _rows_of(shape, len(tables), per_table)
+    short = tuple(tuple(dict.fromkeys(table)) for table in tables.tolist())
+    if not zeros:
+        return unpack_codes(packed, Palette(bits, short, rows), tuple(shape))
+    zero_map = _bytes_of("zero map", zeros[0], 8)
+    kept = int(np.count_nonzero(unpack_indices(zero_map, 1, prod(shape))))
+    palette = Palette(bits, short, rows, prod(shape) - kept)
+    return unpack_zero_map(zero_map, packed, palette, tuple(shape))
+
+
+def _bytes_of(what: str, stored: np.ndarray, width: int) -> np.ndarray:
+    """Stored numbers, a uint8 each. Raises OpError for elements of another width."""
+    if stored.dtype.name != f"uint{width}":
+        raise OpError(f"the tensor of its {what} has elements of type uint{width}, found {stored.dtype}")
+    return stored.astype(np.uint8)
+
+
+def _rows_of(shape: list[int], tables: int, per_table: int) -> int:
+    """How many rows share a table, by how many codes do. Raises OpError where the tables are too few."""
+    count, row = prod(shape), prod(shape[1:])
+    if per_table < 1 or (count and (tables - 1) * per_table >= count) or tables * per_table < count:
+        raise OpError(f"{tables} tables for {per_table} codes each do not fit {count} codes")
+    if tables == 1:
+        return 0
+    if count and per_table % row:
+        raise OpError(f"{per_table} codes that share a table are no whole rows of shape {shape}")
+    return per_table // row if count else -(-shape[0] // tables)

@@ -35,8 +35,14 @@ def print_graph(graph: Graph) -> str:
 
 
 def summarise(text: str) -> str:
-    """A graph's text for reading: long lists of scales are counted instead of printed. It does not parse."""
+    """A graph's text for reading: long lists of scales and tables are counted. It does not parse."""
+    text = re.sub(r"(palette[\d@+]*)\(([^()]{60,})\)", lambda m: f"{m[1]}({_tables_said(m[2])})", text)
     return re.sub(r"\[([^\[\]]{60,})\]", lambda m: f"[{m[1].count(',') + 1} values]", text)
+
+
+def _tables_said(tables: str) -> str:
+    count = tables.count("|") + 1
+    return f"{count} tables" if count > 1 else f"{tables.count(',') + 1} entries"
 
 
 def _axes(port: Port) -> str:

@@ -28,16 +28,19 @@ def resolve(recipe: Recipe, graph: Graph) -> Resolved:
     """The choices for a simplified real graph: of two overrides the later wins, and `[palettes]` and
     `[values]` over both.
 
-    Raises RecipeError for an override that is for nothing in the graph.
+    Raises RecipeError for an override that is for nothing in the graph, and a palette of no weight.
     """
     palettes: dict[str, PaletteChoice] = {}
     weight_bits: dict[str, int] = {}
     dtypes: dict[str, str] = {}
     for override in recipe.overrides:
         weights, values = _meant(override, graph)
-        if not weights and not values:
+        if (override.activations is not None and not values) or (
+            override.activations is None and not weights
+        ):
+            what = "weights" if override.activations is None else "results to choose a width for"
             raise RecipeError(
-                f"recipe {recipe.name!r}: an override for {_whom(override)} matches nothing in graph "
+                f"recipe {recipe.name!r}: an override for {_whom(override)} matches no {what} in graph "
                 f"{graph.name!r}; `nnaq show` lists its nodes and constants"
             )
         if override.activations is not None:
@@ -48,9 +51,20 @@ def resolve(recipe: Recipe, graph: Graph) -> Resolved:
             elif override.weight_bits is not None:
                 palettes.pop(weight, None)
                 weight_bits[weight] = override.weight_bits
+    _must_be_weights(recipe, graph)
     palettes |= recipe.palettes
     weight_bits |= dict.fromkeys(recipe.palettes, 8)
     return Resolved(palettes, weight_bits, dtypes | {v: c.dtype for v, c in recipe.values.items()})
+
+
+def _must_be_weights(recipe: Recipe, graph: Graph) -> None:
+    weights = {weight for node in graph.nodes for weight in weights_of(graph, node)}
+    wrong = sorted(recipe.palettes.keys() - weights)
+    if wrong:
+        raise RecipeError(
+            f"recipe {recipe.name!r}: palettes name {wrong[0]!r}, which is no weight of graph "
+            f"{graph.name!r}; there are {', '.join(sorted(weights)) or 'none'}"
+        )
 
 
 def _whom(override: Override) -> str:
@@ -59,11 +73,12 @@ def _whom(override: Override) -> str:
 
 
 def _meant(override: Override, graph: Graph) -> tuple[list[str], list[str]]:
-    """The weights and the results that an override is for."""
+    """The weights and the results that an override is for, without those that an operator insists on."""
     nodes = [node for node in graph.nodes if _is_meant(override, node)]
     weights = {weight for node in nodes for weight in weights_of(graph, node)}
     weights |= {w for n in graph.nodes for w in weights_of(graph, n) if _names(override, w)}
-    return sorted(weights), [value for node in nodes for value in node.outputs]
+    free = [(node.outputs, lookup(node.op).demands) for node in nodes]
+    return sorted(weights), [v for outputs, held in free for i, v in enumerate(outputs) if ~i not in held]
 
 
 def _is_meant(override: Override, node: Node) -> bool:

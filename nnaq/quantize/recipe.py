@@ -1,4 +1,4 @@
-"""Recipes: every choice of a lowering, in one readable file.
+r"""Recipes: every choice of a lowering, in one readable file.
 
     name = "silero_vad"
     metric = "decision:speech_probs>0.5"   # what "no accuracy lost" is measured by
@@ -46,7 +46,7 @@
     scale = "fitted"                       # or "kept": the scales of the int8 codes
 
     [[overrides]]                          # choices for many: by regex, op or name; a later one wins,
-    regex = "encoder\\..*"                 # and [palettes] and [values] above win over all of them
+    regex = 'encoder\..*'                  # and [palettes] and [values] above win over all of them
     palette = { bits = 4 }                 # or weight_bits = 4, or activations = "16"
 
 Everything but `name` may be left out. A lowering writes the recipe it ended with, ranges filled
@@ -191,8 +191,12 @@ class Recipe:
         )
 
     def with_palettes(self, choice: PaletteChoice) -> "Recipe":
-        """A copy in which every weight has this palette, unless the recipe says another thing of it."""
-        return replace(self, overrides=(Override(regex=".*", palette=choice), *self.overrides))
+        """A copy in which every weight has this palette, unless the recipe says another thing of it.
+
+        An override for every weight that chooses a palette only, as this one does, makes room.
+        """
+        kept = [o for o in self.overrides if o != Override(regex=".*", palette=o.palette)]
+        return replace(self, overrides=(Override(regex=".*", palette=choice), *kept))
 
     def check(self, graph: Graph) -> None:
         """Raise RecipeError if the recipe names ports, values or constants the graph does not have."""

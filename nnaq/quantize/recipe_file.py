@@ -66,6 +66,8 @@ class _Quantize(_Table):
             raise ValueError(f"a percentile needs observer = 'percentile', found observer {self.observer!r}")
         if self.observer == "percentile" and self.percentile is None:
             self.percentile = 0.9999
+        if len(set(self.repair)) < len(self.repair):
+            raise ValueError("repair names a step twice; each is done once")
         if {"error_feedback", "ada_round"} <= set(self.repair):
             raise ValueError("error_feedback and ada_round both choose the codes of weights: repair with one")
         return self
@@ -178,6 +180,11 @@ def _said(error: Any, path: tuple[str, ...]) -> str:
         return f"no such key{hint(path[-1], _keys(path[:-1]))}"
     if kind == "missing":
         return "is missing"
+    if kind in ("model_type", "dict_type"):
+        return f"found {found!r}, expected a table such as {{ bits = 4 }}"
+    if kind == "list_type":
+        listed = "[[overrides]] for each" if path == ("overrides",) else "a list in brackets"
+        return f"found {found!r}, expected {listed}"
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "literal_error":

@@ -8,8 +8,10 @@ from nnaq.codebooks.choice import PaletteChoice
 from nnaq.errors import NnaqError, PassError
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.types import Palette
+from nnaq.kernels.boundary import code_type
 from nnaq.lowering import Lowering
-from nnaq.passes.assign_codebooks import shared_rows
+from nnaq.passes.assign_codebooks import channel_axis, shared_rows
+from nnaq.pipeline import host_weights
 from nnaq.quantize.overrides import weights_of
 from nnaq.targets import Target
 
@@ -71,9 +73,10 @@ def _sharing(word: str) -> tuple[Any, int | None]:
 def candidates(lowering: Lowering, choices: Sequence[PaletteChoice]) -> dict[str, list[PaletteChoice]]:
     """The palettes that every 8-bit weight on the accelerator can take.
 
-    Weights that the recipe gives a palette keep it.
+    Weights that the recipe gives a palette keep it; those that only the host reads stay real.
     """
     crossing = lowering.crossing
+    host = host_weights(crossing.real, crossing.islands)
     rounded = {node.inputs[0]: node for node in crossing.fake.nodes if node.op == "fake_quantize"}
     weights = {w: None for node in crossing.real.nodes for w in weights_of(crossing.real, node)}
     found: dict[str, list[PaletteChoice]] = {}
@@ -81,13 +84,17 @@ def candidates(lowering: Lowering, choices: Sequence[PaletteChoice]) -> dict[str
         node = rounded.get(weight)
         if node is None or node.attrs["dtype"] != "i8" or weight in crossing.options.palettes:
             continue
+        if weight in host:
+            continue
         found[weight] = [choice for choice in choices if _admits(crossing.fake, node, choice)]
     return {weight: admitted for weight, admitted in found.items() if admitted}
 
 
 def _admits(fake: Graph, node: Node, choice: PaletteChoice) -> bool:
-    """Whether a weight can have tables shared so."""
+    """Whether a weight's codes can come from tables, and from tables shared so."""
+    name = node.inputs[0]
     try:
+        channel_axis(name, code_type(node.attrs, fake.types[name].shape))
         shared_rows(fake, node, choice)
     except PassError:
         return False

@@ -5,7 +5,9 @@
        the cap is bisected between the greatest loss that held and the least that did not, until the two
        are neighbours or the rounds are used up
     3. a cost that comes out dearer than predicted lowers its cap by the difference
-    4. of all models measured, the best one that keeps every bound is chosen
+    4. cycles and energy may fall further than any sum of single weights says: the front along bytes is
+       halved too, towards the last point that is accurate enough and the first that is cheap enough
+    5. of all models measured, the best one that keeps every bound is chosen
 
 Measurements are asked for in the same order every time, so that a journal of them makes a search
 that was stopped go on where it was.
@@ -142,13 +144,14 @@ def choose(
     whole = [search.point(allocation) for allocation in front(options, search.axis)]
     first = _with(search.point(Allocation({})), base)
     search.measured[first.key] = first
-    _must_reach(search)
-    search.look(spread([p for p in whole if p.palettes], search.axis, wish.points))
+    search.look([*spread([p for p in whole if p.palettes], search.axis, wish.points), whole[-1]])
     if search.accuracy:
         _bisect(search)
     else:
         _fill(search)
+    _follow_bytes(search)
     if not search.kept():
+        _must_reach(search)
         _look_near(search)
         raise BudgetError(_unmet(search))
     chosen = _best(search)
@@ -193,14 +196,13 @@ def value_of(bound: Bound, measured: Measured) -> float:
 
 
 def _must_reach(search: _Search) -> None:
-    """Raise BudgetError where a cost is out of reach of every choice."""
-    for quantity, cap in search.caps.items():
-        least = greedy(Problem(search.options, "loss", {quantity: cap}))
-        if not least.within:
-            bound = next(b for b in search.bounds if AXES.get(b.figure) == quantity)
-            (nearest,) = search.look([search.point(least)])
+    """Raise BudgetError where a cost is above its bound in every measured model."""
+    for bound in search.bounds:
+        missing = [point for point in search.measured.values() if bound in search.broken(point)]
+        if bound.is_cost and len(missing) == len(search.measured):
+            nearest = min(missing, key=lambda p: (value_of(bound, _measured(p)), _measured(p).noise))
             raise BudgetError(
-                f"budget {bound.text!r} cannot be met: the least these palettes reach is "
+                f"budget {bound.text!r} cannot be met: the least found with these palettes is "
                 f"{_said(search, bound, nearest)}, at {_measured(nearest).sqnr_db:.1f} dB; "
                 "ask for more, or allow fewer bits (--bits)"
             )
@@ -242,10 +244,8 @@ def _fill(search: _Search) -> None:
     caps: Mapping[Quantity, float] = search.caps
     for _ in range(search.wish.rounds):
         found = search.allocated(caps)
-        if not found.within:
-            return
         (point,) = search.look([search.point(found)])
-        if not search.broken(point):
+        if not found.within or not search.broken(point):
             return
         caps = _tightened(search, caps, point)
 
@@ -273,19 +273,43 @@ def _bisect(search: _Search) -> None:
         cap = cap if low < cap <= high else _between(low, high)
         found = search.allocated({**caps, "loss": cap})
         point = search.point(found)
-        left -= found.within and point.key not in search.measured
+        left -= point.key not in search.measured
         if left < 0:
             return
-        broken = _looked(search, point) if found.within else []
-        if any(bound.is_cost for bound in broken):
+        broken = _looked(search, point)
+        if found.within and any(bound.is_cost for bound in broken):
             caps = _tightened(search, caps, search.measured[point.key])
         if any(not bound.is_cost for bound in broken):
-            high = min(cap, point.loss)
-        elif not broken:
+            high = min(high, point.loss)
+        if not found.within or not broken:
             low = cap
         if high <= low * NEIGHBOURS:
             return
         cap = _between(low, high)
+
+
+def _follow_bytes(search: _Search) -> None:
+    """Measure along the front of bytes, where it is cycles or energy that count.
+
+    Those may fall only once several weights are small, such as when all of them fit on the chip; no
+    weight alone tells of that, and no sum of single weights predicts it.
+    """
+    if {search.minimize, *search.caps} & {"cycles", "energy"}:
+        points = [search.point(allocation) for allocation in front(search.options, "bytes")]
+        for is_cost in sorted({bound.is_cost for bound in search.bounds}):
+            _halve(search, points, is_cost)
+
+
+def _halve(search: _Search, points: Sequence[Point], is_cost: bool) -> None:
+    """Measure towards the first point of a front that keeps the costs, or the last that keeps accuracy."""
+    low, high = 0, len(points)
+    middle = high - 1
+    for _ in range(search.wish.rounds + 1):
+        is_missed = any(bound.is_cost == is_cost for bound in _looked(search, points[middle]))
+        low, high = (middle, high) if is_missed == is_cost else (low, middle)
+        if high - low < 2:
+            return
+        middle = (low + high) // 2
 
 
 def _looked(search: _Search, point: Point) -> list[Bound]:
@@ -321,9 +345,9 @@ def _foreseen(search: _Search) -> float | None:
 
 def _told_round(search: _Search, point: Point, broken: Sequence[Bound]) -> str:
     """One line on a measurement."""
-    figures = ", ".join(_said(search, bound, point) for bound in search.accuracy)
+    figures = "".join(f", {_said(search, b, point)}" for b in search.bounds if b.figure != "bytes")
     verdict = f"breaks {', '.join(bound.text for bound in broken)}" if broken else "keeps the budget"
-    return f"{_measured(point).costs.bytes:,} bytes, {figures}: {verdict}"
+    return f"{_measured(point).costs.bytes:,} bytes{figures}: {verdict}"
 
 
 def _best(search: _Search) -> Point:
@@ -331,9 +355,11 @@ def _best(search: _Search) -> Point:
 
     def rank(point: Point) -> tuple[float, ...]:
         measured = _measured(point)
+        # A measurement of little noise may be luck, a sum of single measurements less so.
+        noise = max(measured.noise, search.base.noise + point.loss)
         if search.minimize == "loss":
-            return measured.noise, measured.costs.bytes, point.loss
-        return measured.costs.of(search.minimize), measured.noise, point.loss
+            return noise, measured.costs.bytes
+        return measured.costs.of(search.minimize), noise
 
     return min(search.kept(), key=rank)
 

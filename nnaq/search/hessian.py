@@ -144,11 +144,16 @@ def _guess(crossing: pipeline.Crossing, curvature: Curvature, weight: str, choic
 
 
 def _codes(crossing: pipeline.Crossing, weight: str) -> str:
-    """The constant of the integer graph that holds a weight's codes."""
-    rounded = next(
-        n.outputs[0] for n in crossing.fake.nodes if n.op == "fake_quantize" and n.inputs[0] == weight
-    )
-    return next(name for name in (rounded, weight) if name in crossing.integer.constants)
+    """The constant of the integer graph that holds a weight's codes.
+
+    Raises CurvatureError for a weight without codes, such as one that only the host reads.
+    """
+    for node in crossing.fake.nodes:
+        if node.op == "fake_quantize" and node.inputs[0] == weight:
+            for name in (node.outputs[0], weight):
+                if name in crossing.integer.constants:
+                    return name
+    raise CurvatureError(f"{weight!r} has no codes on the accelerator; leave it out of the preselection")
 
 
 def undominated(found: Sequence[Guess], margin: float = 1.0) -> list[Guess]:

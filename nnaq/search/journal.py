@@ -65,18 +65,36 @@ def opened(
     if path is None:
         yield Journal()
         return
-    try:
-        file = open(path, "a+b")  # noqa: SIM115 (closed below; "a" creates, never truncates)
-    except OSError as error:
-        raise JournalError(f"journal {path} cannot be opened: {error.strerror}") from None
-    with file:
+    with _locked(path) as file:
+        yield Journal(_taken_up(file, path, run, fresh, say), file)
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """The file, open and locked. Raises JournalError where another process holds it."""
+    while True:
+        try:
+            file = open(path, "a+b")  # noqa: SIM115 (closed by who asked; "a" creates, never truncates)
+        except OSError as error:
+            raise JournalError(f"journal {path} cannot be opened: {error.strerror}") from None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            file.close()
             raise JournalError(
                 f"journal {path} is in use by another run; wait for it, or name another file"
             ) from None
-        yield Journal(_taken_up(file, path, run, fresh, say), file)
+        if _is_at(file, path):
+            return file
+        # The last holder removed the file between our open and our lock: take the new one.
+        file.close()
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether the path still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _taken_up(

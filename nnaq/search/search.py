@@ -11,7 +11,8 @@ is there: a search that was killed goes on where it was when the command is repe
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -45,7 +46,7 @@ from nnaq.search.choose import Wish, absolute, choose
 from nnaq.search.front import Front, Measured, Palettes, draw, to_csv, to_dict
 from nnaq.search.hessian import preselect
 from nnaq.search.jobs import Pool, Workers
-from nnaq.search.journal import digest, opened
+from nnaq.search.journal import Identity, Journal, digest, opened
 from nnaq.search.measure import Laboratory, bench_of, measure_model
 from nnaq.targets import Target
 
@@ -125,11 +126,18 @@ def search(
     NnaqError subclasses, BudgetError among them; the journal then stays, the folder is as it was.
     """
     reporter = reporter or Reporter()
-    with writing(out, force) as folder:
-        journal = out.with_name(out.name + ".journal.jsonl")
-        found = _searched(model, calibrate_on, question, evaluate_on, pool, reporter, journal, fresh)
-        found.write(folder)
-    journal.unlink(missing_ok=True)
+    out = out.resolve()
+    journal = out.with_name(out.name + ".journal.jsonl")
+    # The journal is held until it is gone: a search that begins meanwhile is not to lose its own.
+    with ExitStack() as held:
+
+        def take_up(run: Identity) -> Journal:
+            return held.enter_context(opened(journal, run, fresh, reporter.say))
+
+        with writing(out, force) as folder:
+            found = _searched(model, calibrate_on, question, evaluate_on, pool, reporter, take_up)
+            found.write(folder)
+        journal.unlink(missing_ok=True)
     return found
 
 
@@ -140,8 +148,7 @@ def _searched(
     evaluate_on: Path | None,
     pool: Pool | None,
     reporter: Reporter,
-    journal: Path,
-    fresh: bool,
+    take_up: Callable[[Identity], Journal],
 ) -> SearchResult:
     recipe, target = question.recipe, question.target
     imported = load(model, import_options(recipe))
@@ -164,8 +171,9 @@ def _searched(
         "nnaq": version("nnaq"),
     }
     bench = bench_of(lowering, calibration)
-    with opened(journal, run, fresh, reporter.say) as lines, Workers(measure_model, bench, pool) as workers:
-        laboratory = Laboratory(workers, lines, reporter)
+    journal = take_up(run)
+    with Workers(measure_model, bench, pool) as workers:
+        laboratory = Laboratory(workers, journal, reporter)
         tried = _tried(question, lowering, calibration, reporter)
         base, alone, front = _found(laboratory, question, tried, reporter)
     about = {
@@ -175,6 +183,8 @@ def _searched(
         "budgets": [bound.text for bound in question.wish.bounds],
         "minimize": question.wish.minimize,
         "exact": question.wish.is_exact,
+        "palettes": [choice.table() for choice in question.choices],
+        "points": question.wish.points,
         "preselected": question.is_preselected,
         "seed": recipe.quantize.seed,
     }

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Callable
 from math import prod
 
-from nnaq.codebooks.storage import packed_bytes, palette_bytes
+from nnaq.codebooks.storage import palette_bytes
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
 from nnaq.ir.types import TensorType, bits
+from nnaq.kernels.codebook import packed_size
 from nnaq.targets import Target, at_rest
 from nnaq.targets.gemm import sizes
 
@@ -35,7 +36,7 @@ def resting_bytes(kind: TensorType, target: Target) -> int:
     palette = at_rest(kind, target).palette
     if palette is not None:
         return palette_bytes(prod(sizes(kind)), palette).total
-    return packed_bytes(prod(sizes(kind)), bits(kind.dtype))
+    return packed_size(prod(sizes(kind)), bits(kind.dtype))
 
 
 def part_bytes(kind: TensorType, entries: int, target: Target) -> int:
@@ -45,7 +46,7 @@ def part_bytes(kind: TensorType, entries: int, target: Target) -> int:
     """
     whole, palette = resting_bytes(kind, target), at_rest(kind, target).palette
     if palette is None or entries == 0:
-        return min(whole, packed_bytes(entries, bits(kind.dtype)))
+        return min(whole, packed_size(entries, bits(kind.dtype)))
     return whole if palette.zeros is not None else min(whole, palette_bytes(entries, palette).total)
 
 

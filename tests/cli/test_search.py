@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from command_line import files, one_line, refused
 
+from nnaq.search.journal import JournalError, opened
+
 WRITTEN = ["front.csv", "front.png", "recipe.toml", "search.json", "sensitivity.csv"]
 
 
@@ -98,6 +100,32 @@ def test_the_table_has_the_chosen_point(nnaq, place):
     assert said.out.endswith(f"wrote {place / 'found'}\n")
 
 
+def test_an_empty_folder_is_written_from_within(nnaq, place, monkeypatch):
+    """`-o .` has no name of its own, its place has."""
+    (place / "found").mkdir()
+    monkeypatch.chdir(place / "found")
+    assert nnaq(*words(place, "--points", "0", "-o", ".", bits="2", budget="bytes<=850")).code == 0
+    assert files(place / "found") == WRITTEN
+    assert [name for name in files(place) if name.startswith("found.")] == []
+
+
+def test_the_journal_is_held_until_it_is_gone(nnaq, place, monkeypatch):
+    """Another search that begins between the folder and the journal's end is told so, and loses nothing."""
+    said, unlink = [], Path.unlink
+
+    def watched(path, *args, **kwargs):
+        if path == journal_of(place):
+            with pytest.raises(JournalError, match="in use by another run"), opened(path, {}):
+                pass
+            said.append(path)
+        unlink(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    assert nnaq(*words(place, "--points", "0", bits="2", budget="bytes<=850")).code == 0
+    assert said == [journal_of(place)]
+    assert not journal_of(place).exists()
+
+
 def test_an_exact_search_is_at_least_as_good(nnaq, place, searched):
     assert nnaq(*words(place, "--exact", "--json")).code == 0
     exact, greedy = (read(p)["chosen"]["measured"]["bytes"] for p in (place, searched))
@@ -130,11 +158,11 @@ def test_a_budget_out_of_reach_ends_with_3_and_tells_the_nearest(nnaq, place):
     said = nnaq(*words(place, budget="bytes<=500"))
     assert (said.code, said.out) == (3, "")
     assert said.err.splitlines()[-1].startswith(
-        "nnaq: budget 'bytes<=500' cannot be met: the least these palettes reach is 712 bytes, "
+        "nnaq: budget 'bytes<=500' cannot be met: the least found with these palettes is 712 bytes, "
     )
     assert not (place / "found").exists()
     # What was measured is kept for a budget within reach.
-    said = nnaq(*words(place, budget="bytes<=800"))
+    said = nnaq(*words(place, "--points", "9", budget="bytes<=800"))
     assert said.code == 0
     assert "in the journal already" in said.err
     assert not journal_of(place).exists()

@@ -1,6 +1,7 @@
 """Learnt rounding: one of the two neighbours. What it shares with error feedback is tested there."""
 
 import numpy as np
+import pytest
 
 from nnaq.codebooks.ada_round import ada_round
 from nnaq.codebooks.row_tables import row_tables
@@ -25,12 +26,11 @@ def test_tables_of_different_lengths_do_not_mix():
 def test_every_weight_goes_to_a_neighbour_and_the_result_repeats():
     rng = np.random.default_rng(0)
     weight, rows = rng.normal(0, 40, (6, 8)), rng.normal(size=(40, 8)) + 2
-    second, done = (rows.T @ rows / 40)[None], []
-    codes = ada_round(weight, np.ones(6), [TABLE], 0, second, progress=done.append)
+    second = (rows.T @ rows / 40)[None]
+    codes = ada_round(weight, np.ones(6), [TABLE], 0, second)
     low, high = row_tables([TABLE], 0, 6).neighbours(weight)
     assert np.all((codes == low) | (codes == high))
     assert np.array_equal(codes, ada_round(weight, np.ones(6), [TABLE], 0, second))
-    assert done == [1.0]
 
 
 def test_two_equal_activations_round_one_up_and_one_down():
@@ -39,3 +39,15 @@ def test_two_equal_activations_round_one_up_and_one_down():
     assert codes.sum() == 1
     codes = ada_round(np.array([[0.6, 0.55]]), np.ones(1), [(0, 1)], 0, np.ones((1, 2, 2)))
     assert codes.sum() == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("power", [-200, -64, 63, 65, 200])
+def test_the_size_of_the_activations_does_not_matter(power):
+    """Second moments beyond float32, in which the steps are: 2^128 and more."""
+    rng = np.random.default_rng(1)
+    weight, rows = rng.normal(0, 40, (6, 8)), rng.normal(size=(40, 8)) + 2
+    second = (rows.T @ rows / 40)[None]
+    codes = ada_round(weight, np.ones(6), [TABLE], 0, second)
+    assert np.any(codes != row_tables([TABLE], 0, 6).nearest(weight))
+    assert np.array_equal(ada_round(weight, np.ones(6), [TABLE], 0, np.ldexp(second, 2 * power)), codes)

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from nnaq.codebooks.storage import storage_of
 from nnaq.errors import ArtifactError
 from nnaq.export.onnx import export_model, save
-from nnaq.export.palette import pack
+from nnaq.export.palette import UNPACK, pack
 from nnaq.export.read import read_lowered
 from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
@@ -163,4 +163,74 @@ def test_packed_bytes_that_were_cut_are_refused(tmp_path, name):
     tensor.raw_data = b""
     onnx.save(model, path)
     with pytest.raises(ArtifactError, match="was changed after nnaq wrote it"):
+        read_lowered(path)
+
+
+MALFORMED = [
+    *[("bits", value) for value in (0, -1, 9, 1, 3, 4, 2**62, 2.5, "x", [3], None)],
+    *[("shape", value) for value in ([2**40], [2**62, 4], [-2, -2], [2**40, 0], [0], [5], 4, "a", None)],
+    *[("per_table", value) for value in (0, -1, 1, 3, 2**62, 1.5, None)],
+    ("extra", 3),
+]
+
+
+@pytest.mark.parametrize("zeros", [None, 1], ids=["plain", "mapped"])
+@pytest.mark.parametrize(("name", "value"), MALFORMED, ids=str)
+def test_sizes_that_the_file_does_not_hold_are_refused_before_they_take_memory(tmp_path, name, value, zeros):
+    codes = np.array([[0, 7], [-7, 7]], np.int8)
+    tables = ((-7, 7), (-7, 7)) if zeros else ((0, 7), (-7, 7))
+    path = tmp_path / "model.onnx"
+    save(holding((codes, Palette(2, tables, 1, zeros))), path)
+    model = onnx.load(path)
+    (node,) = [n for n in model.graph.node if n.op_type.startswith(UNPACK)]
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if value is not None:
+        node.attribute.append(onnx.helper.make_attribute(name, value))
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match="was changed after nnaq wrote it"):
+        read_lowered(path)
+
+
+STRANGE = {
+    "indices": [
+        np.zeros(0, np.uint8),
+        np.full(1, 255, np.uint8),
+        np.zeros(1, np.float32),
+        np.zeros(1, np.int64),
+    ],
+    "table": [
+        np.zeros((0, 0), np.int8),
+        np.zeros(3, np.int8),
+        np.zeros((1, 2), np.float32),
+        np.array([[7, -7]]),
+    ],
+    "zeros": [np.zeros(0, np.uint8), np.full(1, 255, np.uint8), np.zeros(1, np.int64)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "array"), [(n, a) for n, arrays in STRANGE.items() for a in arrays], ids=lambda v: str(v)[:20]
+)
+def test_tensors_of_another_kind_are_refused(tmp_path, name, array):
+    path = tmp_path / "model.onnx"
+    save(holding((np.array([0, 7, -7, 7], np.int8), Palette(2, ((-7, 7),), 0, 1))), path)
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if t.name == f"w0:{name}")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match="the palette of 'w0' cannot be unpacked: "):
+        read_lowered(path)
+
+
+@pytest.mark.parametrize("cut", ["input", "output"])
+def test_a_node_that_names_too_few_tensors_is_refused(tmp_path, cut):
+    path = tmp_path / "model.onnx"
+    save(holding((np.array([0, 7], np.int8), Palette(1, ((0, 7),)))), path)
+    model = onnx.load(path)
+    (node,) = [n for n in model.graph.node if n.op_type.startswith(UNPACK)]
+    del getattr(node, cut)[:]
+    onnx.save(model, path)
+    with pytest.raises(ArtifactError, match="cannot be unpacked: "):
         read_lowered(path)

@@ -55,8 +55,16 @@ def test_the_later_override_wins_and_a_palette_by_name_over_both():
 
 
 def test_an_override_for_nothing_is_refused():
-    with pytest.raises(RecipeError, match="an override for regex 'sec' matches nothing in graph 'net'"):
+    with pytest.raises(RecipeError, match="an override for regex 'sec' matches no weights in graph 'net'"):
         resolved('[[overrides]]\nregex = "sec"\nweight_bits = 4')
+
+
+@pytest.mark.parametrize(
+    "text", ['op = "relu"\npalette = { bits = 4 }', 'name = "first.weight"\nactivations = "16"']
+)
+def test_an_override_that_would_choose_nothing_is_refused(text):
+    with pytest.raises(RecipeError, match=r"matches no (weights|results)"):
+        resolved(f"[[overrides]]\n{text}")
 
 
 @pytest.mark.parametrize(

@@ -143,8 +143,8 @@ def test_points_of_the_front_are_measured_all_over_it():
     ("budgets", "words"),
     [
         (["sqnr>=50"], "with all weights in 8 bits the model has sqnr 40.00 dB; ask for less"),
-        (["bytes<=8999"], "the least these palettes reach is 9,000 bytes, at"),
-        (["latency<=7000cycles"], "the least these palettes reach is 15.0 us (7,500 cycles)"),
+        (["bytes<=8999"], "the least found with these palettes is 9,000 bytes, at"),
+        (["latency<=7000cycles"], "the least found with these palettes is 15.0 us (7,500 cycles)"),
         (
             ["sqnr>=35,bytes<=10k"],
             "no model found keeps all of sqnr>=35, bytes<=10k; the nearest: where accuracy is kept, sqnr 35.",
@@ -198,3 +198,71 @@ def test_the_same_question_measures_the_same_models_in_the_same_order():
     fronts = [chosen("agreement>=0.997", machine=machine) for machine in machines]
     assert machines[0].asked == machines[1].asked
     assert fronts[0] == fronts[1]
+
+
+class Memory:
+    """Two weights that fit on the chip only together: alone, each saves next to nothing."""
+
+    def __init__(self, alone: int = 0) -> None:
+        self.alone = alone
+        self.options = {
+            name: [EIGHT_BITS, Option(PaletteChoice(2), 0.01, -10, -float(alone))] for name in ("a", "b")
+        }
+
+    def __call__(self, models: Sequence[dict]) -> list[Measured]:
+        return [self.of(len(palettes)) for palettes in models]
+
+    def of(self, small: int) -> Measured:
+        figures = {"sqnr:y": Figure(None, decibels(1e-4 + 0.01 * small), "dB")}
+        cycles = 50 if small == 2 else 100 - self.alone * small
+        return Measured(Costs(100 - 10 * small, cycles, None), figures)
+
+    def chosen(self, *budgets: str, **wishes) -> Costs:
+        wish = Wish(parse_budgets(budgets, CLOCK), **wishes)
+        return choose(self.options, self.of(0), wish, self, 1.0).chosen.measured.costs
+
+
+@pytest.mark.parametrize("alone", [0, 10, -10])
+@pytest.mark.parametrize("points", [0, 5])
+@pytest.mark.parametrize(
+    ("budgets", "wishes"),
+    [
+        (["latency<=60cycles"], {}),
+        (["latency<=60cycles", "sqnr>=10"], {}),
+        (["latency<=60cycles", "sqnr>=10"], {"is_exact": True}),
+        (["sqnr>=10"], {"minimize": "latency"}),
+    ],
+)
+def test_what_only_weights_together_save_is_found(alone, points, budgets, wishes):
+    assert Memory(alone).chosen(*budgets, points=points, **wishes) == Costs(80, 50, None)
+
+
+def test_a_latency_that_no_measured_model_has_tells_the_least_measured():
+    for alone in (0, 10, 30):
+        with pytest.raises(BudgetError, match=r"the least found with these palettes is .* \(50 cycles\)"):
+            Memory(alone).chosen("latency<=45cycles")
+
+
+class Chip(Machine):
+    """Fetches for nothing once all weights fit on it: no weight alone saves a cycle."""
+
+    def of(self, palettes: dict) -> Measured:
+        found = super().of(palettes)
+        cycles = 1000 if found.costs.bytes <= 20_000 else 9000
+        return Measured(Costs(found.costs.bytes, cycles, found.costs.energy), found.figures)
+
+
+@pytest.mark.parametrize("is_exact", [False, True])
+@pytest.mark.parametrize(
+    ("budget", "wishes"), [("latency<=2000cycles", {}), ("sqnr>=20", {"minimize": "latency"})]
+)
+def test_a_step_in_the_cycles_is_found_between_the_ends_of_the_front(budget, wishes, is_exact):
+    machine = Chip()
+    options = {
+        name: [Option(o.choice, o.loss, o.bytes, 0.0, o.energy) for o in own] for name, own in OPTIONS.items()
+    }
+    wish = Wish(parse_budgets([budget], CLOCK), is_exact=is_exact, points=0, **wishes)
+    found = choose(options, machine.of({}), wish, machine, 1.0).chosen
+    assert found.measured.costs.cycles == 1000
+    cheapest = machine.of({name: PaletteChoice(2) for name in options})
+    assert found.measured.sqnr_db > 20 > cheapest.sqnr_db

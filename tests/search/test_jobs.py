@@ -1,5 +1,6 @@
 """Jobs and their journal: whoever runs them, whatever kills them, the answer is the same."""
 
+import fcntl
 import json
 import math
 import os
@@ -227,6 +228,25 @@ def test_journals_that_cannot_be_used(tmp_path):
     path.write_text(whole.replace('"nnaq_journal": 1', '"nnaq_journal": 2'))
     with pytest.raises(JournalError, match="has format 2, this nnaq writes 1; start anew"), opened(path, RUN):
         pass
+
+
+def test_a_journal_that_its_holder_removed_meanwhile_is_made_anew(tmp_path, monkeypatch):
+    """Another run ends between our open and our lock: what we lock is then no file that lasts."""
+    path, lock = tmp_path / "journal", fcntl.flock
+    path.write_bytes(b"")
+
+    def late(file, how):
+        monkeypatch.setattr(fcntl, "flock", lock)
+        path.unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with opened(path, RUN) as journal:
+        journal.add("a", "1")
+        with pytest.raises(JournalError, match="in use by another run"), opened(path, RUN):
+            pass
+    with opened(path, RUN) as journal:
+        assert journal.results == {"a": 1}
 
 
 def test_a_full_disk_is_said(tmp_path):

@@ -5,15 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from search.small_models import frames, network
 
 from nnaq.codebooks.choice import PaletteChoice
 from nnaq.errors import NnaqError
 from nnaq.frontends import load
+from nnaq.ir.types import Quant, TensorType
+from nnaq.kernels.boundary import dequantize_array
 from nnaq.lowering import Reporter, import_options, lower_graph, read_inputs
 from nnaq.quantize.recipe import load_recipe, parse_recipe
 from nnaq.search.allocation import EIGHT_BITS, Option
 from nnaq.search.candidates import candidates, choices_of
 from nnaq.search.front import Costs, Measured
+from nnaq.search.hessian import CurvatureError, preselect
 from nnaq.search.jobs import Workers
 from nnaq.search.journal import Journal
 from nnaq.search.measure import Laboratory, bench_of, measure_model
@@ -98,6 +102,33 @@ def test_a_weight_with_a_palette_of_its_own_or_4_bits_is_left_alone(here):
     recipe = recipe_of(here, palettes={"wx": PaletteChoice(3)})
     assert list(candidates(lowering_of(here, recipe), [PaletteChoice(4)])) == ["w", "wh", "v"]
     assert candidates(lowering_of(here, recipe_of(here, weight_bits=4)), [PaletteChoice(4)]) == {}
+
+
+def test_a_weight_that_only_the_host_reads_is_left_alone(here):
+    graph = load(here / "model.onnx", import_options(recipe_of(here))).graph
+    data, held = (inputs_of(here, folder, graph) for folder in ("data", "held"))
+    target = replace(SUB8, exclude=("lstm",))
+    lowering = lower_graph(graph, data, held, recipe_of(here), target)
+    assert lowering.crossing.islands
+    found = candidates(lowering, [PaletteChoice(4)])
+    assert found == {"w": [PaletteChoice(4)], "v": [PaletteChoice(4)]}
+    with pytest.raises(CurvatureError, match="'wx' has no codes on the accelerator"):
+        preselect(lowering.crossing, data[:1], {"wx": [PaletteChoice(4)]}, samples=2)
+
+
+@pytest.mark.parametrize(("zero_point", "is_tried"), [(0, True), (3, False)])
+def test_codes_of_a_file_are_tried_where_they_can_come_from_tables(zero_point, is_tried):
+    graph = network(inputs=8, hidden=12, outputs=4)
+    kind = TensorType("i8", (12, 8), Quant((0.0125,), zero_point))
+    codes = np.clip(np.rint(graph.constants["w1"] / 0.0125) + zero_point, -128, 127).astype(np.int8)
+    graph = replace(graph, constants={**graph.constants, "w1": dequantize_array(codes, kind)})
+    data, recipe = frames(graph, 20, 10), parse_recipe('name = "r"\n[quantize]\nactivations = "8"')
+    lowering = lower_graph(graph, data, data, recipe, SUB8, codes={"w1": kind})
+    found = candidates(lowering, [PaletteChoice(4)])
+    assert list(found) == (["w1", "w2"] if is_tried else ["w2"])
+    bench = bench_of(lowering, data)
+    saved = [measure_model(bench, [(w, c)], "calibration")["bytes"] for w, own in found.items() for c in own]
+    assert max(saved) < measure_model(bench, (), "calibration")["bytes"]
 
 
 def test_a_measurement_is_what_a_lowering_with_these_palettes_gives(here, base):
