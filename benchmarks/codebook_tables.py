@@ -106,7 +106,7 @@ def searched(result: dict) -> str:
     rows = []
     for row in result["rows"]:
         eight, chosen = row["eight_bits"], row["chosen"]
-        figures = [one["held_out"]["agreement"] for one in (eight, chosen)]
+        figures = [one["held_out"]["agreement"]["integer"] for one in (eight, chosen)]
         sizes = [one["measured"]["bytes"] for one in (eight, chosen)]
         rows.append((str(row["seed"]), *(f"{n:,}" for n in sizes), *(f"{100 * f:.2f}" for f in figures)))
     header = ("seed", "bytes in 8 bits", "bytes found", "agreement in 8 bits, %", "agreement found, %")
