@@ -59,7 +59,8 @@ def below_8_bits(result: dict) -> str:
     lead = (
         "Without training, without search: all weights of a model on palettes of one kind, activations as "
         "`auto` chose them for int8 weights. `weighted`: tables found by what meets each weight in "
-        "calibration; `repaired`: so, and error feedback and bias correction after it. Bytes are indices, "
+        "calibration; `feedback`: so, and error feedback after it; `repaired`: and bias correction besides. "
+        "Bytes are indices, "
         "tables and scales; the latency is that of one frame as modelled on `edge8-sub8`. Where a row has "
         "several seeds, which draw the recordings of calibration, mean and standard deviation stand there. "
         "How to repeat it is told at the top of `benchmarks/sub8.py`."

@@ -35,11 +35,7 @@ from nnaq.search.search import Question, search
 from nnaq.targets import load_target
 from nnaq.tasks.recordings import find_recordings, read_audio
 
-RATE, WEIGHTS, BYTES = (
-    16000,
-    308_224,
-    321_966,
-)  # of the detector: its weights, and all its constants in 8 bits
+RATE = 16000
 
 
 def arguments() -> argparse.Namespace:

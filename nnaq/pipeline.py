@@ -145,16 +145,16 @@ def unmeasured(options: Options) -> frozenset[str]:
 
 def _weights(real: Graph, options: Options, host: Collection[str]) -> list[passes.Pass]:
     """The passes that decide the codes of weights, with what the options give them."""
+    blind = unmeasured(options)
     palettes = {
-        name: replace(choice, weighting="none") if name in unmeasured(options) else choice
+        name: replace(choice, weighting="none") if name in blind else choice
         for name, choice in options.palettes.items()
         if name not in host
     }
-    wanted = {name for name, choice in palettes.items() if choice.weighting == "activations"}
     importance = {
-        name: np.repeat(by_group, len(real.constants[name]) // len(by_group), axis=0)
-        for name in wanted
-        if (by_group := options.moments[name].diagonal()) is not None
+        name: _by_row(options.moments[name], len(real.constants[name]))
+        for name, choice in palettes.items()
+        if choice.weighting == "activations"
     }
     originals = {name: array for name, array in real.constants.items() if name not in host}
     data = originals, options.moments
@@ -164,6 +164,12 @@ def _weights(real: Graph, options: Options, host: Collection[str]) -> list[passe
         passes.AdaRound(*data),
         passes.CorrectBias(*data),
     ]
+
+
+def _by_row(moments: Moments, rows: int) -> np.ndarray:
+    """What a squared error of each weight costs, [rows, K]."""
+    by_group = moments.diagonal()
+    return np.repeat(by_group, rows // len(by_group), axis=0)
 
 
 def excluded(real: Graph, target: Target) -> dict[str, str]:

@@ -21,11 +21,12 @@ Memory       eight float32 copies of the weight, one of A.
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from nnaq.codebooks.error_feedback import DAMPING, better, damped, row_losses
-from nnaq.codebooks.row_tables import RowTables, row_tables
+from nnaq.codebooks.row_tables import RowTables, group_by_group, row_tables
 
 STEPS = 400
 RATE = 0.05
@@ -49,13 +50,7 @@ def ada_round(
     [G, K, K], outputs g*O/G … meet group g.
     """
     shared = row_tables(tables, rows, len(weight))
-    step = len(weight) // len(second)
-    codes = np.empty(weight.shape, np.int8)
-    for group, hessian in enumerate(second):
-        part = slice(group * step, (group + 1) * step)
-        units = np.asarray(weight[part], np.float64) / np.asarray(scale, np.float64)[part, None]
-        codes[part] = _rounded(units, shared.part(part), hessian, steps)
-    return codes
+    return group_by_group(weight, scale, shared, second, partial(_rounded, steps=steps))
 
 
 def _rounded(units: np.ndarray, tables: RowTables, hessian: np.ndarray, steps: int) -> np.ndarray:

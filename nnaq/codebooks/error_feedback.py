@@ -21,10 +21,11 @@ Memory       three float64 copies of the weight and of H.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from nnaq.codebooks.row_tables import RowTables, row_tables
+from nnaq.codebooks.row_tables import RowTables, group_by_group, row_tables
 
 BLOCK = 128
 DAMPING = 0.01
@@ -44,13 +45,7 @@ def error_feedback(
     [G, K, K], outputs g*O/G … meet group g. damping: positive.
     """
     shared = row_tables(tables, rows, len(weight))
-    step = len(weight) // len(second)
-    codes = np.empty(weight.shape, np.int8)
-    for group, hessian in enumerate(second):
-        part = slice(group * step, (group + 1) * step)
-        units = np.asarray(weight[part], np.float64) / np.asarray(scale, np.float64)[part, None]
-        codes[part] = _rounded(units, shared.part(part), hessian, damping)
-    return codes
+    return group_by_group(weight, scale, shared, second, partial(_rounded, damping=damping))
 
 
 def row_losses(units: np.ndarray, codes: np.ndarray, hessian: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 In code units, u = w / scale. `nearest` is that of grid.py: of two equally near entries the lower one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,3 +57,20 @@ def row_tables(tables: Sequence[Sequence[int]], rows: int, count: int) -> RowTab
     entries = np.array([np.resize(table, sizes.max()) for table in own], np.float64)
     owner = np.arange(count) // rows if rows else np.zeros(count, np.intp)
     return RowTables(owner, entries, sizes, np.array([index_of_bin(table) for table in own]))
+
+
+def group_by_group(
+    weight: np.ndarray,
+    scale: np.ndarray,
+    tables: RowTables,
+    second: np.ndarray,
+    rounded: Callable[[np.ndarray, RowTables, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Codes int8 [O, K] that `rounded` chooses for w / scale of each group's rows, by its second moments."""
+    step = len(weight) // len(second)
+    codes = np.empty(weight.shape, np.int8)
+    for group, hessian in enumerate(second):
+        part = slice(group * step, (group + 1) * step)
+        units = np.asarray(weight[part], np.float64) / np.asarray(scale, np.float64)[part, None]
+        codes[part] = rounded(units, tables.part(part), hessian)
+    return codes
