@@ -21,8 +21,8 @@ import numpy as np
 import soundfile
 from silero_accuracy import drawn, noisy
 
+from nnaq.crossing import Reporter, import_options
 from nnaq.frontends import load
-from nnaq.lowering import Reporter, import_options
 from nnaq.pipeline import simplify
 from nnaq.quantize.overrides import weights_of
 from nnaq.quantize.recipe import Recipe, load_recipe

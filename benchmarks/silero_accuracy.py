@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nnaq.crossing import Reporter, import_options, lower_graph, outputs_of
 from nnaq.frontends import load
 from nnaq.ir.graph import Graph
-from nnaq.lowering import Reporter, import_options, lower_graph, outputs_of
 from nnaq.quantize.recipe import load_recipe
 from nnaq.targets import load_target
 from nnaq.tasks.framing import frames

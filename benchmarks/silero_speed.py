@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 from measuring import Peer, circumstances, on_one_thread, race, seconds_of, write_results
 
+from nnaq.crossing import Lowering, import_options, lower_graph
 from nnaq.frontends import load
 from nnaq.interpret import run
-from nnaq.lowering import Lowering, import_options, lower_graph
 from nnaq.quantize.recipe import load_recipe
 from nnaq.targets import load_target
 from nnaq.tasks.framing import frames

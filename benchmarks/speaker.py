@@ -33,9 +33,9 @@ from voice_encoder import (
 from voice_features import BANDS, FRAMES, SAMPLE_RATE, utterance_windows
 
 import nnaq
+from nnaq.crossing import Lowering
 from nnaq.interpret import run
 from nnaq.ir.graph import Graph
-from nnaq.lowering import Lowering
 from nnaq.quantize.recipe import Recipe, load_recipe
 from nnaq.tasks.metrics import sqnr_db
 from nnaq.tasks.recordings import read_audio

@@ -40,10 +40,10 @@ from voice_encoder import load_encoder, real_embeddings
 from nnaq import pipeline
 from nnaq.codebooks.choice import Granularity, Method, PaletteChoice
 from nnaq.codebooks.storage import storage_of_graph
+from nnaq.crossing import Inputs, import_options, lower_graph, outputs_of
 from nnaq.errors import PassError
 from nnaq.frontends import load
 from nnaq.ir.graph import Graph
-from nnaq.lowering import Inputs, import_options, lower_graph, outputs_of
 from nnaq.passes.assign_codebooks import shared_rows
 from nnaq.quantize.moments import measure_moments
 from nnaq.quantize.overrides import weights_of

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from nnaq.crossing import Lowering, import_options, lower_graph
 from nnaq.errors import DataError
 from nnaq.frontends import Imported, ImportOptions, load
 from nnaq.ir.graph import Graph
-from nnaq.lowering import Lowering, import_options, lower_graph
 from nnaq.plugins import load_installed
 from nnaq.quantize.recipe import Recipe, parse_recipe
 from nnaq.targets import Target, load_target

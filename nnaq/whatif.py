@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from nnaq import pipeline
+from nnaq.crossing import Lowering, Reporter, outputs_of
 from nnaq.errors import DataError, LoweringError
 from nnaq.ir.numerics import ROUNDINGS, Numerics, Overflow, Rounding
-from nnaq.lowering import Lowering, Reporter, outputs_of
 from nnaq.tasks.metrics import Fidelity, Figure, parse_metric, sqnr_db
 
 SWEEPS = ("rounding", "accumulator", "lut")

@@ -13,10 +13,12 @@ from voice_models import FRAME, RECIPE, detector, scene
 import nnaq
 from nnaq import pipeline
 from nnaq.artifact import read_golden
+from nnaq.crossing import Lowering, Reporter, lower_graph
 from nnaq.errors import NnaqError
 from nnaq.export.check import file_equals_simulator
 from nnaq.export.onnx import export_model, save
 from nnaq.export.read import read_lowered
+from nnaq.findings import foreseen_islands
 from nnaq.frontends import ImportOptions
 from nnaq.frontends.onnx import load_model
 from nnaq.interpret import run
@@ -25,7 +27,7 @@ from nnaq.ir.graph import Graph
 from nnaq.ir.text import parse_graph, print_graph
 from nnaq.ir.types import parse_type
 from nnaq.ir.verify import is_real, verify
-from nnaq.lowering import Lowering, Reporter, foreseen_islands, lower, lower_graph, write_files
+from nnaq.lowering import lower, write_files
 from nnaq.quantize.calibrate import calibrate
 from nnaq.quantize.recipe import Recipe, load_recipe, parse_recipe
 from nnaq.simulate import simulate

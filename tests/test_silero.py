@@ -15,12 +15,12 @@ from export.runtimes import RUNNER, file_name
 from frontends.test_onnx_silero import silero, sound
 from onnx.reference import ReferenceEvaluator
 
+from nnaq.crossing import Lowering, import_options, lower_graph
 from nnaq.export.check import file_equals_simulator
 from nnaq.export.onnx import export_model
 from nnaq.frontends import load
 from nnaq.interpret import Interpreter, Result, chunks, run
 from nnaq.ir.graph import Graph
-from nnaq.lowering import Lowering, import_options, lower_graph
 from nnaq.quantize.recipe import load_recipe
 from nnaq.simulate import simulate
 from nnaq.targets import load_target

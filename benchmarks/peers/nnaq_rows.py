@@ -24,7 +24,7 @@ from voice_encoder import VoiceEncoder
 
 import nnaq
 from nnaq.codebooks.choice import PaletteChoice
-from nnaq.lowering import Lowering, outputs_of
+from nnaq.crossing import Lowering, outputs_of
 from nnaq.quantize.recipe import Override, Recipe, load_recipe
 
 RECIPES = {"silero": "silero_vad", "voice": "voice_encoder"}

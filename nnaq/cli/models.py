@@ -87,10 +87,10 @@ def show(
 ) -> None:
     """Print a model's graph as text: as imported, as lowered, or after any pass."""
     from nnaq.artifact import stage_text
+    from nnaq.crossing import import_options
     from nnaq.export.read import is_lowered, read_lowered
     from nnaq.frontends import load
     from nnaq.ir.text import print_graph, summarise
-    from nnaq.lowering import import_options
 
     path = model / "model.onnx" if model.is_dir() else model
     if stage is not None:
@@ -120,12 +120,13 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say which operators nnaq cannot import and which the target leaves to the host; nothing is run."""
+    from nnaq.crossing import import_options
     from nnaq.errors import FrontendError
+    from nnaq.findings import foreseen_islands
     from nnaq.frontends import check as problems_of
     from nnaq.frontends import load
     from nnaq.frontends.ports import counted
     from nnaq.ir.verify import is_real_graph
-    from nnaq.lowering import foreseen_islands, import_options
     from nnaq.targets import load_target
 
     options = import_options(recipe_of(recipe, model, time, state, pin, shape))

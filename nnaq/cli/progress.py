@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nnaq.lowering import Reporter
+    from nnaq.crossing import Reporter
 
 
 class reporting:
@@ -17,7 +17,7 @@ class reporting:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from nnaq.lowering import Reporter
+        from nnaq.crossing import Reporter
 
         columns = (
             TextColumn("{task.description:<14}"),

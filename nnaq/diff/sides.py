@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnaq.crossing import import_options
 from nnaq.errors import DataError
 from nnaq.export.check import executed
 from nnaq.export.onnx import export_model
@@ -26,7 +27,6 @@ from nnaq.interpret import frame_count, run
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
 from nnaq.kernels.boundary import dequantize_array
-from nnaq.lowering import import_options
 from nnaq.passes import REPAIR
 from nnaq.pipeline import Options, asked, cross, simplify
 from nnaq.quantize.calibrate import Ranges

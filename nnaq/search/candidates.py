@@ -5,11 +5,11 @@ from itertools import product
 from typing import Any
 
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.crossing import Lowering
 from nnaq.errors import NnaqError, PassError
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.types import Palette
 from nnaq.kernels.boundary import code_type
-from nnaq.lowering import Lowering
 from nnaq.passes.assign_codebooks import channel_axis, shared_rows
 from nnaq.pipeline import host_weights
 from nnaq.quantize.overrides import weights_of

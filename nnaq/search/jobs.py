@@ -34,7 +34,7 @@ from nnaq.errors import NnaqError
 from nnaq.search.journal import Journal, Json
 
 if TYPE_CHECKING:
-    from nnaq.lowering import Reporter
+    from nnaq.crossing import Reporter
 
 Work = Callable[..., Json]
 Pool = Callable[..., Executor]
@@ -99,7 +99,7 @@ class Workers:
         finished stays in the journal: an NnaqError becomes a JobError that names the job, any other
         exception gets a note that does. Raises JobError where a worker dies.
         """
-        from nnaq.lowering import Reporter  # front-ends and all: workers start without them
+        from nnaq.crossing import Reporter  # front-ends and all: workers start without them
 
         journal, reporter = journal or Journal(), reporter or Reporter()
         ids = [job.id for job in jobs]

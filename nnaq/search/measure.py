@@ -8,7 +8,7 @@ import numpy as np
 
 from nnaq import pipeline
 from nnaq.codebooks.choice import PaletteChoice
-from nnaq.lowering import Inputs, Lowering, Reporter, outputs_of
+from nnaq.crossing import Inputs, Lowering, Reporter, outputs_of
 from nnaq.search.front import Costs, Measured, Palettes
 from nnaq.search.jobs import Job, Workers
 from nnaq.search.journal import Journal, Json, digest

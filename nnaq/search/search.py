@@ -22,11 +22,7 @@ import numpy as np
 
 from nnaq.artifact import writing
 from nnaq.codebooks.choice import PaletteChoice
-from nnaq.errors import FrontendError
-from nnaq.frontends import load
-from nnaq.ir.graph import Graph
-from nnaq.ir.verify import is_real_graph
-from nnaq.lowering import (
+from nnaq.crossing import (
     ERROR_FRAMES,
     Inputs,
     Lowering,
@@ -35,10 +31,13 @@ from nnaq.lowering import (
     lower_graph,
     moments_for,
     must_fit,
-    read_inputs,
-    recordings_for,
     stretches,
 )
+from nnaq.errors import FrontendError
+from nnaq.frontends import load
+from nnaq.ir.graph import Graph
+from nnaq.ir.verify import is_real_graph
+from nnaq.lowering import read_inputs, recordings_for
 from nnaq.quantize.recipe import Override, Recipe
 from nnaq.search.allocation import EIGHT_BITS, Option, Options
 from nnaq.search.candidates import candidates

@@ -7,13 +7,13 @@ import pytest
 
 from nnaq import pipeline
 from nnaq.export.onnx import export_model
+from nnaq.findings import cell_saturations
 from nnaq.interpret import run
 from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
 from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
 from nnaq.ir.verify import verify
-from nnaq.lowering import cell_saturations
 from nnaq.quantize.calibrate import calibrate
 from nnaq.targets import load_target
 

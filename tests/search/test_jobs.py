@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from search.work import counted, failing, odd_numbers, worker_id
 
-from nnaq.lowering import Reporter
+from nnaq.crossing import Reporter
 from nnaq.search.jobs import Job, JobError, Workers, processes
 from nnaq.search.journal import Journal, JournalError, digest, opened
 

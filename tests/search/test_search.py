@@ -8,11 +8,12 @@ import pytest
 from search.small_models import frames, network
 
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.crossing import Reporter, import_options, lower_graph
 from nnaq.errors import NnaqError
 from nnaq.frontends import load
 from nnaq.ir.types import Quant, TensorType
 from nnaq.kernels.boundary import dequantize_array
-from nnaq.lowering import Reporter, import_options, lower_graph, read_inputs
+from nnaq.lowering import read_inputs
 from nnaq.quantize.recipe import load_recipe, parse_recipe
 from nnaq.search.allocation import EIGHT_BITS, Option
 from nnaq.search.candidates import candidates, choices_of

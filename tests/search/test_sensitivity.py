@@ -10,7 +10,7 @@ from search.small_models import frames, network
 
 from nnaq import pipeline
 from nnaq.codebooks.choice import PaletteChoice
-from nnaq.lowering import Reporter, lower_graph, outputs_of
+from nnaq.crossing import Reporter, lower_graph, outputs_of
 from nnaq.quantize.recipe import parse_recipe
 from nnaq.search.candidates import candidates
 from nnaq.search.jobs import Workers, processes
