@@ -5,9 +5,10 @@ Pure functions over names, shapes and types; both front-ends use them.
 
 import keyword
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import Any
 
 from nnaq.errors import FrontendError
 from nnaq.ir.dims import Dim, Shape, symbols
@@ -62,11 +63,15 @@ class Imported:
     """A graph, and one line for everything the import decided by itself.
 
     codes: the code types that a quantised file gives its values and weights, by name in the graph.
+    origins: of a torch module, how a constant is made of what the module holds; held: what it holds, by
+    qualified name (see `torch_origins`).
     """
 
     graph: Graph
     notes: tuple[str, ...]
     codes: Mapping[str, TensorType] = field(default_factory=dict)
+    origins: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
+    held: Mapping[str, Any] = field(default_factory=dict)
 
 
 def refusal(name: str, problems: Sequence[Problem]) -> FrontendError:

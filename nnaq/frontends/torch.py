@@ -174,7 +174,7 @@ def _declared(
         elif spec.target in changed:
             declare(walk, node, str(spec.target), tuple(_stored(program, spec).shape))
         elif spec.kind in _STORED:
-            walk.arrays[name] = (str(spec.target), _stored(program, spec))
+            walk.store(name, str(spec.target), _stored(program, spec))
     return walk
 
 
@@ -282,7 +282,9 @@ def _finished(
             builder.input(name, kind, *axes)
         else:
             builder.output(values[name], *axes)
-    return Imported(verify(without_dead_code(builder.build())), tuple(walk.notes + paired))
+    graph = verify(without_dead_code(builder.build()))
+    origins = {name: origin for name, origin in walk.made.items() if name in graph.constants}
+    return Imported(graph, tuple(walk.notes + paired), origins=origins, held=walk.held)
 
 
 def _named(walk: Walk, name: str, node: fx.Node, is_state: bool) -> str:

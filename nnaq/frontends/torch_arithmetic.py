@@ -173,7 +173,7 @@ def prelu(call: Call) -> None:
     """One slope, or one per channel (axis 1)."""
     slope, rank = call.need("weight"), len(call.shape())
     shape = slope.shape if slope.size == 1 or rank < 2 else (-1, *[1] * (rank - 2))
-    made = call.constant("weight", f"of rank {rank}", slope.reshape(shape))
+    made = call.derived("weight", f"of rank {rank}", lambda held: held.reshape(shape), "weight")
     call.result("prelu", [call.operand("self"), made])
 
 

@@ -15,7 +15,9 @@ import torch
 from torch import fx
 
 from nnaq.errors import FrontendError, GraphError, OpError
+from nnaq.frontends import torch_origins
 from nnaq.frontends.ports import Names, Problem, Unsupported, reshapes
+from nnaq.frontends.torch_origins import Held, Origin
 from nnaq.frontends.torch_sizes import Sizes
 from nnaq.ir.build import Builder
 from nnaq.ir.dims import Dim, Shape
@@ -40,6 +42,9 @@ class Walk:
     """State of one import, by names of the exported nodes.
 
     arrays   parameters, buffers, constants and what is made of these: (fully qualified name, value)
+    held     parameters, buffers and constants by qualified name
+    origins  how each of `arrays` is made of these
+    made     the same of constants of the graph, by their names
     wanted   names that outputs wait for
     sizes    what torch's open sizes are in the graph
     values   the value of each result in the graph
@@ -63,8 +68,11 @@ class Walk:
     skipped: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    held: dict[str, torch.Tensor] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    made: dict[str, Origin] = field(default_factory=dict)
     _constants: dict[tuple[str, str], str] = field(default_factory=dict)
-    _tuples: dict[str, Any] = field(default_factory=dict)
+    _tuples: dict[str, tuple[Any, Callable[[Held], Any]]] = field(default_factory=dict)
 
     def run(
         self, nodes: Sequence[fx.Node], handlers: Mapping[str, Handler], hints: Mapping[str, str]
@@ -107,14 +115,20 @@ class Walk:
         args, kwargs = fx.map_arg(
             (node.args, node.kwargs), lambda n: torch.from_numpy(self.arrays[n.name][1].copy())
         )
-        self._keep(node, node.target(*args, **kwargs))
+        self._keep(node, node.target(*args, **kwargs), torch_origins.computed(node, self.origins))
         return True
 
-    def _keep(self, node: fx.Node, made: Any) -> None:
+    def _keep(self, node: fx.Node, made: Any, origin: Callable[[Held], Any]) -> None:
         if isinstance(made, torch.Tensor):
             self.arrays[node.name] = (label(node), made.detach().contiguous().numpy())
+            self.origins[node.name] = origin
         else:
-            self._tuples[node.name] = made
+            self._tuples[node.name] = made, origin
+
+    def store(self, node: str, name: str, array: np.ndarray) -> None:
+        """Hold a parameter, a buffer or a constant tensor."""
+        self.arrays[node], self.origins[node] = (name, array), torch_origins.stored(name)
+        self.held[name] = torch.from_numpy(array)
 
     def _handle(self, node: fx.Node, handler: Handler) -> None:
         try:
@@ -130,7 +144,8 @@ class Walk:
         assert isinstance(source, fx.Node)
         assert isinstance(position, int)
         if source.name in self._tuples:
-            self._keep(node, self._tuples[source.name][position])
+            whole, origin = self._tuples[source.name]
+            self._keep(node, whole[position], torch_origins.part(origin, position))
         elif (source.name, position) in self.values:
             self.values[node.name, 0] = self.values[source.name, position]
 
@@ -178,7 +193,22 @@ class Walk:
             if not np.isfinite(held).all():
                 raise Unsupported(f"{name!r} holds NaN or infinity", "only a mask before a softmax may")
             self._constants[key] = self.builder.constant(self.names.fresh(name), held)
+            if node in self.origins and not form:
+                self.made[self._constants[key]] = self.origins[node]
         return self._constants[key]
+
+    def derived(
+        self,
+        name: str,
+        form: str,
+        function: Callable[..., torch.Tensor],
+        *parts: fx.Node | None,
+    ) -> str:
+        """A constant that is a function of constants, in float64; named after the parameter `name`."""
+        origin = torch_origins.made(function, *(None if p is None else self.origins[p.name] for p in parts))
+        constant = self.constant(name, form, origin(self.held).numpy())
+        self.made[constant] = origin
+        return constant
 
 
 class Call:
@@ -258,6 +288,12 @@ class Call:
         """A constant made from the parameter at `key`."""
         given = self.args[key]
         return self.walk.constant(given.name if isinstance(given, fx.Node) else self.source, form, array)
+
+    def derived(self, key: str, form: str, function: Callable[..., torch.Tensor], *keys: str) -> str:
+        """A constant made from the operands at `keys`, named after that at `key`, or `key` itself."""
+        given = self.args.get(key, key)
+        name = given.name if isinstance(given, fx.Node) else key
+        return self.walk.derived(name, form, function, *(self.args.get(one) for one in keys))
 
     def weight(self, name: str, array: np.ndarray) -> str:
         """A constant that stands for no single parameter."""

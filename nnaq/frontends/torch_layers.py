@@ -1,9 +1,11 @@
 """Layers with weights, products, norms, windows and reductions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nnaq.frontends.ports import Unsupported
 from nnaq.frontends.torch_arithmetic import is_flag
@@ -47,15 +49,15 @@ def _conv(call: Call, op: str, spatial: int) -> None:
     transposed = op.startswith("conv_transpose")
     if len(call.shape("input")) != spatial + 2:
         raise Unsupported("its operand has no batch axis", "give it one: x[None]")
-    weight, bias, groups = call.need("weight"), call.array("bias"), call.args["groups"]
+    weight, groups = call.need("weight"), call.args["groups"]
     kernel = weight.shape[2:]
-    form, norm = "", next(filter(None, map(call.follower, BATCH_NORMS)), None)
-    if norm is not None:
-        factor, offset = batch_norm_factors(norm)
-        bias = offset if bias is None else bias * factor + offset
-        weight, form = _scaled(weight, factor, groups, transposed), norm.source
-        call.absorb(norm)
-        call.walk.notes.append(f"batch norm {norm.source} is folded into {call.source}")
+    norm = next(filter(None, map(call.follower, BATCH_NORMS)), None)
+    if norm is None:
+        constants = [call.constant("weight", "", weight)]
+        if call.array("bias") is not None:
+            constants.append(call.constant("bias", "", call.need("bias")))
+    else:
+        constants = _folded(call, norm, groups, transposed)
     stride, dilation = (numbers(call.args[key], spatial) for key in ("stride", "dilation"))
     attrs: dict[str, Attr] = {"groups": groups, "activation": "none"}
     attrs["padding"] = conv_padding(call.args["padding"], kernel, dilation)
@@ -63,20 +65,39 @@ def _conv(call: Call, op: str, spatial: int) -> None:
     if transposed:
         more = numbers(call.args["output_padding"], spatial)
         attrs["output_padding"] = more[0] if spatial == 1 else more
-    inputs = [call.operand("input"), call.constant("weight", form, weight)]
-    if bias is not None:
-        has = call.args.get("bias") is not None
-        inputs.append(call.constant("bias", form, bias) if has else call.weight(f"{call.source}.bias", bias))
-    call.result(op, inputs, attrs)
+    call.result(op, [call.operand("input"), *constants], attrs)
 
 
-def _scaled(weight: np.ndarray, factor: np.ndarray, groups: int, transposed: bool) -> np.ndarray:
+def _folded(call: Call, norm: Call, groups: int, transposed: bool) -> list[str]:
+    """Weight and bias of a convolution with the BatchNorm behind it folded in."""
+    factor, offset = batch_norm_factor(norm), batch_norm_offset(norm)
+
+    def weight_of(weight: Tensor, scale: Tensor | None, variance: Tensor) -> Tensor:
+        return _scaled(weight, factor(scale, variance), groups, transposed)
+
+    def bias_of(bias: Tensor | None, *parts: Tensor | None) -> Tensor:
+        scale, _, _, variance = parts
+        assert variance is not None
+        return offset(*parts) if bias is None else bias * factor(scale, variance) + offset(*parts)
+
+    parts = [norm.args.get(key) for key in ("weight", "bias", "running_mean", "running_var")]
+    own, derived = call.args, call.walk.derived
+    call.absorb(norm)
+    call.walk.notes.append(f"batch norm {norm.source} is folded into {call.source}")
+    bias = f"{call.source}.bias" if own.get("bias") is None else own["bias"].name
+    return [
+        derived(own["weight"].name, norm.source, weight_of, own["weight"], parts[0], parts[3]),
+        derived(bias, norm.source, bias_of, own.get("bias"), *parts),
+    ]
+
+
+def _scaled(weight: Tensor, factor: Tensor, groups: int, transposed: bool) -> Tensor:
     """A weight with each output channel multiplied by its factor."""
     if not transposed:
-        return np.asarray(weight * factor.reshape(-1, *[1] * (weight.ndim - 1)))
+        return weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
     parts = weight.reshape(groups, -1, *weight.shape[1:])
     factors = factor.reshape(groups, 1, -1, *[1] * (weight.ndim - 2))
-    return np.asarray((parts * factors).reshape(weight.shape))
+    return (parts * factors).reshape(weight.shape)
 
 
 def numbers(given: int | Sequence[int], count: int) -> tuple[int, ...]:
@@ -96,24 +117,38 @@ def conv_padding(given: Any, kernel: Sequence[int], dilation: Sequence[int]) -> 
 # --- norms
 
 
-def batch_norm_factors(call: Call) -> tuple[np.ndarray, np.ndarray]:
-    """y = factor * x + offset, per channel."""
+def batch_norm_factor(call: Call) -> Callable[..., Tensor]:
+    """factor of y = factor * x + offset, per channel, as a function of weight and running variance."""
     if call.args.get("training"):
         raise Unsupported(
             "it takes the statistics of the batch", "call module.eval(), or keep running statistics"
         )
-    mean, variance = (call.need(key).astype(np.float64) for key in ("running_mean", "running_var"))
-    scale, shift = call.array("weight"), call.array("bias")
-    factor = (1.0 if scale is None else scale) / np.sqrt(variance + call.args["eps"])
-    return factor, (0.0 if shift is None else shift) - mean * factor
+    for key in ("running_mean", "running_var"):
+        call.need(key)
+    epsilon = float(call.args["eps"])
+
+    def factor(scale: Tensor | None, variance: Tensor) -> Tensor:
+        return (1.0 if scale is None else scale) / torch.sqrt(variance + epsilon)
+
+    return factor
+
+
+def batch_norm_offset(call: Call) -> Callable[..., Tensor]:
+    """offset, as a function of weight, bias, running mean and running variance."""
+    factor = batch_norm_factor(call)
+
+    def offset(scale: Tensor | None, shift: Tensor | None, mean: Tensor, variance: Tensor) -> Tensor:
+        return (0.0 if shift is None else shift) - mean * factor(scale, variance)
+
+    return offset
 
 
 def batch_norm(call: Call) -> None:
     """A BatchNorm on its own."""
-    factor, offset = batch_norm_factors(call)
-    pair = (("factor", factor), ("offset", offset))
-    inputs = [call.operand("input"), *(call.weight(f"{call.source}.{name}", v) for name, v in pair)]
-    call.result("batch_norm", inputs, {})
+    factor = call.derived(f"{call.source}.factor", "made", batch_norm_factor(call), "weight", "running_var")
+    keys = "weight", "bias", "running_mean", "running_var"
+    offset = call.derived(f"{call.source}.offset", "made", batch_norm_offset(call), *keys)
+    call.result("batch_norm", [call.operand("input"), factor, offset], {})
 
 
 def over_last_axes(op: str, *keys: str) -> Handler:
@@ -172,7 +207,7 @@ def product(right: str) -> Handler:
             raise Unsupported("a product with a vector", "give it an axis of size 1")
         if array is None or array.ndim != 2 or call.array("self") is not None:
             return call.result("matmul", [call.operand("self"), call.operand(right)], {})
-        weight = call.constant(right, "transposed", array.T)
+        weight = call.derived(right, "transposed", torch.t, right)
         return call.result("fully_connected", [call.operand("self"), weight], {"activation": "none"})
 
     return handle

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import fx
 
 from nnaq.frontends.ports import Unsupported
@@ -54,8 +55,7 @@ def weights_of(call: Call, kind: Kind, nodes: Sequence[Any], name: str) -> list[
     if kind.op == "gru":
         return made + [call.walk.constant(node.name, "", held[node.name][1]) for node in biases]
     if biases:
-        total = held[biases[0].name][1].astype(np.float64) + held[biases[1].name][1]
-        made.append(call.weight(f"{call.source}.{name}", total))
+        made.append(call.walk.derived(f"{call.source}.{name}", "made", torch.add, *biases))
     elif rest:
         made.append("")
     return made + [call.walk.constant(node.name, "", held[node.name][1]) for node in rest]
