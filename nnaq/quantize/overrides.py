@@ -9,6 +9,7 @@ from nnaq.errors import RecipeError
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
 from nnaq.quantize.recipe import Override, Recipe
+from nnaq.quantize.training import SchemeChoice
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,13 @@ class Resolved:
     """What a recipe chooses for a graph.
 
     palettes: by weight. weight_bits: by weight, where it is not the recipe's own; 8 for every weight
-    with a palette. dtypes: by value.
+    with a palette. dtypes: by value. schemes: by weight, where it is not the one of `[training]`.
     """
 
     palettes: Mapping[str, PaletteChoice]
     weight_bits: Mapping[str, int]
     dtypes: Mapping[str, str]
+    schemes: Mapping[str, SchemeChoice]
 
 
 def resolve(recipe: Recipe, graph: Graph) -> Resolved:
@@ -33,6 +35,7 @@ def resolve(recipe: Recipe, graph: Graph) -> Resolved:
     palettes: dict[str, PaletteChoice] = {}
     weight_bits: dict[str, int] = {}
     dtypes: dict[str, str] = {}
+    schemes: dict[str, SchemeChoice] = {}
     for override in recipe.overrides:
         weights, values = _meant(override, graph)
         if (override.activations is not None and not values) or (
@@ -45,6 +48,8 @@ def resolve(recipe: Recipe, graph: Graph) -> Resolved:
             )
         if override.activations is not None:
             dtypes |= dict.fromkeys(values, f"i{override.activations}")
+        if override.scheme is not None:
+            schemes |= dict.fromkeys(weights, override.scheme)
         for weight in weights:
             if override.palette is not None:
                 palettes[weight], weight_bits[weight] = override.palette, 8
@@ -54,7 +59,8 @@ def resolve(recipe: Recipe, graph: Graph) -> Resolved:
     _must_be_weights(recipe, graph)
     palettes |= recipe.palettes
     weight_bits |= dict.fromkeys(recipe.palettes, 8)
-    return Resolved(palettes, weight_bits, dtypes | {v: c.dtype for v, c in recipe.values.items()})
+    dtypes |= {v: c.dtype for v, c in recipe.values.items()}
+    return Resolved(palettes, weight_bits, dtypes, schemes)
 
 
 def _must_be_weights(recipe: Recipe, graph: Graph) -> None:

@@ -47,10 +47,11 @@ r"""Recipes: every choice of a lowering, in one readable file.
 
     [[overrides]]                          # choices for many: by regex, op or name; a later one wins,
     regex = 'encoder\..*'                  # and [palettes] and [values] above win over all of them
-    palette = { bits = 4 }                 # or weight_bits = 4, or activations = "16"
+    palette = { bits = 4 }                 # or weight_bits = 4, activations = "16", or a scheme to train by
 
-Everything but `name` may be left out. A lowering writes the recipe it ended with, ranges filled
-in, as `recipe.toml`: the same choices can be read, edited and used again.
+`[training]` is for models that train on as integers: see `nnaq.quantize.training`. Everything but
+`name` may be left out. A lowering writes the recipe it ended with, ranges filled in, as
+`recipe.toml`: the same choices can be read, edited and used again.
 """
 
 import tomllib
@@ -66,6 +67,7 @@ from nnaq.codebooks.choice import PaletteChoice
 from nnaq.errors import RecipeError
 from nnaq.ir.graph import Graph
 from nnaq.quantize.recipe_file import File, checked, hint, refusal
+from nnaq.quantize.training import SchemeChoice, Training
 from nnaq.targets.toml_lines import key_lines
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -130,6 +132,7 @@ class Override:
     palette: PaletteChoice | None = None
     weight_bits: Literal[4, 8] | None = None
     activations: Literal["8", "16"] | None = None
+    scheme: SchemeChoice | None = None
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -157,6 +160,7 @@ class Recipe:
     values: Mapping[str, Chosen] = field(default_factory=_nothing)
     palettes: Mapping[str, PaletteChoice] = field(default_factory=_nothing)
     overrides: tuple[Override, ...] = ()
+    training: Training = field(default_factory=Training)
 
     def __reduce__(self) -> tuple[object, ...]:
         # A MappingProxyType cannot be pickled; jobs carry recipes to other processes.
@@ -267,9 +271,16 @@ def _frozen(file: File) -> Recipe:
         values=MappingProxyType({name: Chosen(**v.model_dump()) for name, v in file.values.items()}),
         palettes=MappingProxyType({name: palette.choice() for name, palette in file.palettes.items()}),
         overrides=tuple(
-            Override(**{**o.model_dump(), "palette": o.palette and o.palette.choice()})
+            Override(
+                **{
+                    **o.model_dump(),
+                    "palette": o.palette and o.palette.choice(),
+                    "scheme": o.scheme and o.scheme.choice(),
+                }
+            )
             for o in file.overrides
         ),
+        training=file.training.choice(),
     )
 
 
@@ -288,8 +299,16 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
         "values": {name: _filled(vars(chosen)) for name, chosen in recipe.values.items()},
         "palettes": {name: palette.table() for name, palette in recipe.palettes.items()},
         "overrides": [
-            _filled({**vars(o), "palette": o.palette and o.palette.table()}) for o in recipe.overrides
+            _filled(
+                {
+                    **vars(o),
+                    "palette": o.palette and o.palette.table(),
+                    "scheme": o.scheme and o.scheme.table(),
+                }
+            )
+            for o in recipe.overrides
         ],
+        "training": recipe.training.table(),
     }
     return _filled(tables)
 

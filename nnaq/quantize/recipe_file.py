@@ -4,12 +4,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nnaq.codebooks.choice import Granularity, Method, PaletteChoice, Scale, Weighting, Zero
 from nnaq.errors import RecipeError
+from nnaq.quantize.training import Emulate, SchemeChoice, TrainedRanges, Training
 
 LARGEST = 1e30  # of a chosen range: scales must fit float32
 
@@ -113,6 +115,39 @@ class _Palette(_Table):
         return PaletteChoice(**self.model_dump())
 
 
+class _Scheme(_Table):
+    """A scheme's name, and its own options: what these are only the scheme knows, when it is made."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str = Field(min_length=1)
+
+    def choice(self) -> SchemeChoice:
+        return SchemeChoice(self.name, MappingProxyType(dict(self.model_extra or {})))
+
+
+def _scheme(found: object) -> object:
+    """A scheme may be its name alone."""
+    return {"name": found} if isinstance(found, str) else found
+
+
+_SchemeOrName = Annotated[_Scheme, BeforeValidator(_scheme)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Training(_Table):
+    scheme: _SchemeOrName = _Scheme(name="ste")
+    emulate: Emulate = "integers"
+    ranges: TrainedRanges = "calibrated"
+    power_of_two: bool = False
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    freeze_ranges: _Share = 0.9
+    fold_batch_norm: _Share = 0.0
+
+    def choice(self) -> Training:
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        return Training(**{**given, "scheme": self.scheme.choice()})
+
+
 class _Override(_Table):
     name: str | None = None
     regex: str | None = None
@@ -120,13 +155,14 @@ class _Override(_Table):
     palette: _Palette | None = None
     weight_bits: Literal[4, 8] | None = None
     activations: Literal["8", "16"] | None = None
+    scheme: _SchemeOrName | None = None
 
     @model_validator(mode="after")
     def _says_whom_and_what(self) -> "_Override":
         if sum(word is not None for word in (self.name, self.regex, self.op)) != 1:
             raise ValueError("an override is for one of name, regex or op")
-        if self.palette is None and self.weight_bits is None and self.activations is None:
-            raise ValueError("an override chooses a palette, weight_bits or activations")
+        if all(c is None for c in (self.palette, self.weight_bits, self.activations, self.scheme)):
+            raise ValueError("an override chooses a palette, weight_bits, activations or a scheme")
         if self.palette is not None and self.weight_bits is not None:
             raise ValueError("a palette holds 8-bit codes: choose a palette or weight_bits")
         try:
@@ -144,6 +180,7 @@ class File(_Table):
     states: dict[str, str] = {}
     imports: _Import = Field(default=_Import(), alias="import")
     quantize: _Quantize = _Quantize()
+    training: _Training = _Training()
     values: dict[str, _Value] = {}
     palettes: dict[str, _Palette] = {}
     overrides: list[_Override] = []
@@ -198,7 +235,8 @@ def _keys(path: tuple[str, ...]) -> list[str]:
     """The keys a table may have."""
     tables: dict[str, type[_Table]] = {
         "input": _Input, "ports": _Ports, "import": _Import,
-        "quantize": _Quantize, "values": _Value, "palettes": _Palette, "overrides": _Override,
+        "quantize": _Quantize, "training": _Training, "values": _Value, "palettes": _Palette,
+        "overrides": _Override,
     }  # fmt: skip
     model = tables[path[0]] if path else File
     if path[-1:] == ("palette",):

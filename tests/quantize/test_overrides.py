@@ -72,7 +72,7 @@ def test_an_override_that_would_choose_nothing_is_refused(text):
     [
         ("weight_bits = 4", "an override is for one of name, regex or op"),
         ('name = "a"\nop = "b"\nweight_bits = 4', "an override is for one of name, regex or op"),
-        ('op = "conv1d"', "an override chooses a palette, weight_bits or activations"),
+        ('op = "conv1d"', "an override chooses a palette, weight_bits, activations or a scheme"),
         ('op = "a"\nweight_bits = 8\npalette = { bits = 3 }', "choose a palette or weight_bits"),
         ('regex = "("\nweight_bits = 8', "is no regular expression"),
         ('op = "a"\npalette = { bits = 9 }', "found 9"),
