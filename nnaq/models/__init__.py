@@ -1,0 +1,1 @@
+"""Models that ship with nnaq: plain torch modules, shaped so that they stream and cross to integers."""
