@@ -5,7 +5,8 @@
     run          a graph over a recording;  Interpreter: the same, step by step
     Graph, Pass, Target, Recipe, ImportOptions, NnaqError, load_target, load_recipe
     running_mean the mean of all frames so far, for torch modules that stream
-    Emulated     a crossing as a torch module that trains through its integer kernels
+    prepare      a torch module -> its twin, which trains through the integer kernels; convert: its integers
+    Emulated     the same for a graph whose constants train
 
 The names are found on first use, so that `import nnaq` itself is immediate. What a room holds
 beside them stands under its own name, for example `nnaq.simulate.simulate`.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from nnaq.quantize.recipe import Recipe, load_recipe
     from nnaq.targets import Target, load_target
     from nnaq.train.emulate import Emulated
+    from nnaq.train.prepare import convert, prepare
 
 _HOMES = {
     "Emulated": "nnaq.train.emulate",
@@ -36,11 +38,13 @@ _HOMES = {
     "Pass": "nnaq.passes",
     "Recipe": "nnaq.quantize.recipe",
     "Target": "nnaq.targets",
+    "convert": "nnaq.train.prepare",
     "load": "nnaq.frontends",
     "load_module": "nnaq.frontends.torch:load",
     "load_recipe": "nnaq.quantize.recipe",
     "load_target": "nnaq.targets",
     "lower": "nnaq.modules",
+    "prepare": "nnaq.train.prepare",
     "run": "nnaq.interpret",
     "running_mean": "nnaq.frontends.torch_leaves",
 }
@@ -54,11 +58,13 @@ __all__ = [
     "Pass",
     "Recipe",
     "Target",
+    "convert",
     "load",
     "load_module",
     "load_recipe",
     "load_target",
     "lower",
+    "prepare",
     "run",
     "running_mean",
 ]

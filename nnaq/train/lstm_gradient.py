@@ -1,0 +1,144 @@
+"""The gradient of an integer LSTM, by the rules of `nnaq.train.recurrent`.
+
+Forward, per frame, with all values on their grids (`nnaq.kernels.recurrent`):
+
+    A = sat(W_x x_t + b);  R = sat(W_h h_{t-1});  a = sat(A + R)                           ±8, Q3.12
+    i, f, o = sigmoid(a_i, a_f, a_o), g = tanh(a_g);  i = 1 - f where coupled
+    c_t = sat(f*c_{t-1} + i*g);  d = sat(c_t);  k = tanh(d);  m = sat(k*o);  h_t = m or sat(W_p m)
+
+d differs from c_t where the cell reaches beyond ±8; a `cell_table` is read at c_t itself. Backward, from
+the last frame on, with dh and dc those of the frame behind it (of the results h and c at the last frame):
+
+    dh   = dy_t + dh
+    dp   = dh * keep[h];  dm = dp W_p           with a projection, else dm = dh
+    dm   = dm * keep[m]
+    dc   = (dc + dm * o*(1-k^2) * keep[d]) * keep[c]
+    da_i = dc * g * i(1-i) * keep[a_i]
+    da_f = dc * c_{t-1} * f(1-f) * keep[a_f]    c_{t-1} - g in the place of c_{t-1} where coupled
+    da_g = dc * i * (1-g^2) * keep[a_g]
+    da_o = dm * k * o(1-o) * keep[a_o]
+    dA   = da * keep[A];  dR = da * keep[R]
+    dc   = dc * f;  dh = dR W_h                 for the frame before it; for h0 and c0 at last
+
+    dx = dA W_x;  db = Σ dA;  dW_x = Σ dA' x_t;  dW_h = Σ dR' h_{t-1};  dW_p = Σ dp' m
+
+where the sums are over frames and batch, each one product of matrices. In the slopes i, f, g, o and k are
+the ideal function at a and d, elsewhere what the table gave. Over no frames dh and dc are handed on.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnaq.ir.op import Signature
+from nnaq.kernels.lstm_numbers import (
+    BIAS,
+    C0,
+    H0,
+    W_INPUT,
+    W_PROJECTION,
+    W_RECURRENT,
+    X,
+    is_coupled,
+    unprojected,
+)
+from nnaq.kernels.recurrent_numbers import CURVE_SCALE, GATE_SCALE
+from nnaq.train.lstm_trace import Trace, trace
+from nnaq.train.recurrent_slopes import masked, over_frames, reals, sigmoid_slope, tanh_slope
+from nnaq.train.recurrent_trace import before
+
+
+class _Factors(NamedTuple):
+    """What dc and dm are multiplied by, for all frames [T, B, ...], the clamps among them.
+
+    gates: [T, B, gates, H], da / dc, of the last gate da_o / dm. cell: what dm adds to dc. kept: f, what
+    of dc goes to the frame before.
+    """
+
+    gates: Tensor
+    cell: Tensor
+    kept: Tensor
+
+
+class _Backward(NamedTuple):
+    """Gradients over all frames: of a, and of a projection's result [T, B, ...]; of h0 and c0."""
+
+    a: Tensor
+    projected: Tensor | None
+    h0: Tensor
+    c0: Tensor
+
+
+def gradients(
+    signature: Signature,
+    arrays: Sequence[np.ndarray | None],
+    made: Sequence[np.ndarray],
+    operands: Sequence[Tensor | None],
+    upstream: Sequence[Tensor],
+) -> list[Tensor | None]:
+    """The gradient of every operand of the real form; the arguments are those of `recurrent.gradients`."""
+    there = {p: operand for p, operand in enumerate(operands) if operand is not None}
+    x, codes = there[X], trace(signature, arrays, made[0])
+    hidden, scale = signature.input(H0), signature.input(C0).scale
+    factors = _factors(codes, scale, x, is_coupled(signature.attrs))
+    weights = there[W_RECURRENT], there.get(W_PROJECTION)
+    back = _through_time(factors, codes, weights, upstream)
+    driven, carried = masked(back.a, codes.driven.clipped), masked(back.a, codes.carried.clipped)
+    states = reals(before(made[0], _array(arrays, H0)), hidden.scale, x, hidden.zero_point)
+    found = {X: driven @ there[W_INPUT], H0: back.h0, C0: back.c0}
+    found |= {W_INPUT: over_frames(driven, x), W_RECURRENT: over_frames(carried, states)}
+    found |= {BIAS: driven.sum((0, 1))}
+    if back.projected is not None:
+        m = reals(codes.m.values, unprojected(hidden).scale, x)
+        found[W_PROJECTION] = over_frames(back.projected, m)
+    return [found[p] if p in there else None for p in range(len(operands))]
+
+
+def _factors(codes: Trace, scale: float, like: Tensor, coupled: bool) -> _Factors:
+    """scale: of the cell."""
+    i, f, g, o, k = (
+        reals(level, CURVE_SCALE, like) for level in (codes.i, codes.f, codes.g, codes.o, codes.k)
+    )
+    c = reals(codes.c_before, scale, like)
+    others = (c - g, i, k) if coupled else (g, c, i, k)
+    frames, batch, units = c.shape
+    a = reals(codes.a.values, GATE_SCALE, like).view(frames, batch, len(others), units)
+    gates = torch.empty_like(a)
+    for gate, other in enumerate(others):
+        slope = tanh_slope if gate == len(others) - 2 else sigmoid_slope
+        torch.mul(slope(a[:, :, gate]), other, out=gates[:, :, gate])
+    gates = masked(gates, codes.a.clipped)
+    stopped = codes.c.clipped[:, :, None].repeat(len(others), 2)
+    stopped[:, :, -1] = codes.m.clipped
+    d = reals(codes.argument.values, codes.step, like)
+    cell = masked(o * tanh_slope(d), codes.argument.clipped | codes.m.clipped)
+    return _Factors(masked(gates, stopped), cell, masked(f, codes.c.clipped))
+
+
+def _through_time(
+    factors: _Factors, codes: Trace, weights: tuple[Tensor, Tensor | None], upstream: Sequence[Tensor]
+) -> _Backward:
+    """From the last frame to the first; weights: W_h and W_p. The factors of the gates become da."""
+    (w_recurrent, w_projection), (dy, dh, dc) = weights, upstream
+    projected = None if codes.h is None else torch.empty_like(dy)
+    for t in reversed(range(len(dy))):
+        dm = dh + dy[t]
+        if projected is not None and w_projection is not None and codes.h is not None:
+            projected[t] = masked(dm, codes.h.clipped[t])
+            dm = projected[t] @ w_projection
+        dc = torch.addcmul(dc, dm, factors.cell[t])
+        da = factors.gates[t]
+        da[:, :-1] *= dc[:, None]
+        da[:, -1] *= dm
+        dh = masked(da.flatten(1), codes.carried.clipped[t]) @ w_recurrent
+        dc = dc * factors.kept[t]
+    return _Backward(factors.gates.flatten(2), projected, dh, dc)
+
+
+def _array(arrays: Sequence[np.ndarray | None], position: int) -> np.ndarray:
+    found = arrays[position]
+    assert found is not None
+    return found

@@ -1,0 +1,127 @@
+"""Ranges of activations while a model trains: calibrated, observed on, or learned.
+
+    calibrated   as they were before training
+    moving       low and high follow the extremes of every step: end <- m * end + (1 - m) * extreme
+    percentile   the same with the quantiles 0.00005 and 0.99995 of a step instead of its extremes
+    learned      low and high are parameters (`nnaq.train.nodes` has their gradient)
+
+Observed ranges are those of the float forward pass over the present weights: integers are clamped to the
+range and could never tell that it is too small. After the freeze they stay. A range always holds 0.
+
+    power_of_two   a range is widened until its scale is a power of two: for i8 from zero_point z = -128 -
+                   low / s to low = (-128 - z) s, high = (127 - z) s with s = 2^ceil(log2((high - low) / 255))
+
+One range serves all values that share codes; it goes by the first of them.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nnaq.quantize.calibrate import Ranges
+from nnaq.quantize.training import TrainedRanges
+
+TAIL = 5e-5
+LEAST = 1e-6  # of a learned or observed range, so that a scale never vanishes
+
+
+class TrainingRanges(nn.Module):
+    """low and high of the values whose range training may move.
+
+    calibrated: where they start. groups: by value that may move, the name its range goes by. dtypes: i8 or
+    i16, by value.
+    """
+
+    def __init__(
+        self,
+        calibrated: Ranges,
+        groups: Mapping[str, str],
+        dtypes: Mapping[str, str],
+        kind: TrainedRanges = "calibrated",
+        momentum: float = 0.99,
+        power_of_two: bool = False,
+    ) -> None:
+        super().__init__()
+        self.calibrated, self.kind, self.momentum = calibrated, kind, momentum
+        self.power_of_two, self.dtypes = power_of_two, dict(dtypes)
+        self.groups = dict(groups) if kind != "calibrated" else {}
+        self.order = {name: place for place, name in enumerate(sorted(set(self.groups.values())))}
+        self.frozen = kind == "calibrated"
+        first = [calibrated.union([v for v, g in self.groups.items() if g == name]) for name in self.order]
+        table = torch.tensor(first, dtype=torch.float64).reshape(-1, 2)
+        self.table: Tensor
+        if kind == "learned":
+            self.table = nn.Parameter(table.float())
+        else:
+            self.register_buffer("table", table)
+
+    @property
+    def observes(self) -> bool:
+        """Whether the next step is to be looked at."""
+        return self.kind in ("moving", "percentile") and not self.frozen
+
+    @torch.no_grad()
+    def observe(self, values: Mapping[str, Tensor]) -> None:
+        """Move the ranges towards what one step's float values span."""
+        for name, place in self.order.items():
+            found = [values[v] for v, group in self.groups.items() if group == name and v in values]
+            seen = [self._span(value) for value in found if value.numel()]
+            if seen:
+                span = torch.stack([torch.stack(seen)[:, 0].min(), torch.stack(seen)[:, 1].max()])
+                self.table[place] += (1 - self.momentum) * (span.to(self.table) - self.table[place])
+
+    def _span(self, value: Tensor) -> Tensor:
+        """Lowest and highest, or the quantiles, of a value; 0 lies between."""
+        flat = value.detach().flatten().double()
+        low, high = flat.min(), flat.max()
+        if self.kind == "percentile":
+            below = max(1, math.ceil(TAIL * flat.numel()))
+            low, high = flat.kthvalue(below).values, flat.kthvalue(flat.numel() - below + 1).values
+        return torch.stack([low.clamp(max=0), high.clamp(min=0)])
+
+    def ends(self, value: str) -> Tensor | None:
+        """low and high as a tensor with a gradient, where they are learned and not frozen."""
+        if self.kind != "learned" or self.frozen or value not in self.groups:
+            return None
+        return self.table[self.order[self.groups[value]]]
+
+    def ranges(self) -> Ranges:
+        """The ranges of a crossing now."""
+        own = {v: self._range(v) for v in self.groups}
+        if self.power_of_two:
+            names = own.keys() | {v for v in self.dtypes if v in self.calibrated.ranges}
+            own = {v: widened(*(own.get(v) or self.calibrated.union([v])), self.dtypes[v]) for v in names}
+        return Ranges({**self.calibrated.ranges, **own})
+
+    def exact(self) -> frozenset[str]:
+        """Values whose range is used as it is, without headroom: all that training moved or widened."""
+        return frozenset(self.dtypes if self.power_of_two else self.groups)
+
+    def _range(self, value: str) -> tuple[float, float]:
+        low, high = self.table[self.order[self.groups[value]]].detach().double().tolist()
+        return min(low, 0.0), max(high, 0.0, min(low, 0.0) + LEAST)
+
+
+def widened(low: float, high: float, dtype: str) -> tuple[float, float]:
+    """The least range over this one whose scale is a power of two; low <= 0 <= high.
+
+    >>> widened(-1.0, 1.0, "i16") == (-32767 / 2**14, 32767 / 2**14)
+    True
+    >>> widened(0.0, 1.0, "i8")
+    (0.0, 1.9921875)
+    """
+    if dtype == "i16":
+        size = _power(max(-low, high) / 32767) * 32767
+        return -size, size
+    scale = _power((high - low) / 255)
+    zero_point = min(max(round(-128 - low / scale), -128), 127)
+    while (-128 - zero_point) * scale > low or (127 - zero_point) * scale < high:
+        scale *= 2
+        zero_point = min(max(round(-128 - low / scale), -128), 127)
+    return (-128 - zero_point) * scale, (127 - zero_point) * scale
+
+
+def _power(scale: float) -> float:
+    return 2.0 ** math.ceil(math.log2(scale)) if scale > 0 else 2.0**-15
