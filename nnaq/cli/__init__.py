@@ -13,6 +13,7 @@ from nnaq.cli.lowering import lower
 from nnaq.cli.models import check, run, show
 from nnaq.cli.questions import diff, numerics
 from nnaq.cli.search import search
+from nnaq.cli.train import train
 from nnaq.errors import NnaqError
 
 EPILOG = (
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (lower, search, run, show, check, diff, numerics, ops, passes, targets):
+for command in (lower, search, train, run, show, check, diff, numerics, ops, passes, targets):
     app.command()(command)
 
 

@@ -1,0 +1,216 @@
+"""A training from its file to its folder: the task, its model or its twin, the loop, the last judgement.
+
+A folder then holds
+
+    config.toml              the configuration, every default filled in
+    checkpoint.safetensors   the last whole moment, from which `resume` goes on
+    best.safetensors         parameters and buffers that were best on the development set
+    log.jsonl, log.csv       see nnaq.train.logs
+    summary.json             state (running, finished), figures on dev and, at the end, on test, versions
+    model.onnx               the integer graph, where training went through one
+"""
+
+import importlib
+import json
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nnaq.export.onnx import export_model
+from nnaq.quantize.recipe import load_recipe
+from nnaq.quantize.recipe_file import hint
+from nnaq.targets import load_target
+from nnaq.train.checkpoint import Place, read_parameters, write_bytes
+from nnaq.train.config import Config
+from nnaq.train.logs import refuse_in_use
+from nnaq.train.loop import train
+from nnaq.train.prepare import prepare
+from nnaq.train.record import LAST, Row, Watch
+from nnaq.train.replicas import Replicas
+from nnaq.train.settings import TrainingError
+from nnaq.train.task import Task
+from nnaq.train.twin import Twin
+
+TASKS = {"an4_words": "nnaq.tasks.spoken_words:make_task"}
+SUMMARY = "summary.json"
+PACKAGES = ("nnaq", "torch", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: what its file says, where it goes, who takes part, who watches."""
+
+    config: Config
+    folder: Path
+    replicas: Replicas
+    watch: Watch = lambda row: None
+
+    def go(self, resume: bool = False, force: bool = False) -> dict[str, Any]:
+        """Train, judge, write; returns the summary. Raises TrainingError, or what the task raises."""
+        if self.replicas.is_first:
+            check_folder(self.folder, resume, force)
+        task = make_task(self.config)
+        model = self._model(task)
+        exported(model)  # what cannot be exported is told before the training, not after it
+        if self.replicas.is_first and not resume:
+            check_folder(self.folder, resume, force)  # again: reading the data may have taken long
+            self._begin_folder()
+        self.replicas.wait()
+        place = train(
+            task, model, self.config.training, self.folder,
+            resume=resume, identity=identity(self.config), replicas=self.replicas, watch=self.watch,
+        )  # fmt: skip
+        summary: dict[str, Any] = {}
+        if self.replicas.is_first:
+            if (data := exported(model.eval())) is not None:
+                write_bytes(self.folder / "model.onnx", data)
+            summary = self._write_summary(self._findings(task, model, place))
+        self.replicas.wait()
+        return summary
+
+    def _begin_folder(self) -> None:
+        """The folder anew: what was in it is given up, by --force, or there was nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(self.folder / "config.toml", self.config.to_toml().encode())
+        self._write_summary({"state": "running"})
+
+    def _model(self, task: Task) -> nn.Module:
+        """The task's module, or the twin that emulates it, from the parameters it is to start from."""
+        if self.config.start is not None:
+            read_parameters(Path(self.config.start), task.module)
+        chosen = self.config.emulation
+        if chosen.recipe == "none":
+            return task.module
+        recipe, target = load_recipe(chosen.recipe), load_target(chosen.target)
+        return prepare(
+            task.module, task.example_inputs, recipe, target,
+            calibration=task.calibration(), options=task.options,
+        )  # fmt: skip
+
+    def _findings(self, task: Task, model: nn.Module, place: Place) -> dict[str, Any]:
+        """What a finished training found out; the test set is looked at here and nowhere else."""
+        with torch.no_grad():
+            test = task.judge(model)
+        return {
+            "state": "finished",
+            "goal": list(task.goal),
+            "dev": place.figures,
+            "test": dict(test),
+            "best_epoch": place.best_epoch,
+            "epochs": place.epoch,
+            "steps": place.steps,
+            "stopped_early": place.epoch < self.config.training.epochs,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds": round(place.seconds, 1),
+        }
+
+    def _write_summary(self, findings: Row) -> dict[str, Any]:
+        summary = {
+            **findings,
+            "task": self.config.task,
+            "emulation": self.config.emulation.model_dump(),
+            "seed": self.config.training.seed,
+            "replicas": self.replicas.count,
+            "threads": torch.get_num_threads(),
+            "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        }
+        write_bytes(self.folder / SUMMARY, f"{json.dumps(summary, indent=2)}\n".encode())
+        return summary
+
+
+def exported(model: nn.Module) -> bytes | None:
+    """The ONNX file of a twin's integer graph; None for a float model. Raises ArtifactError."""
+    if not isinstance(model, Twin):
+        return None
+    data: bytes = export_model(model.convert()).SerializeToString(deterministic=True)
+    return data
+
+
+def make_task(config: Config) -> Task:
+    """The task a configuration names, on its data. Raises TrainingError: none, no data, wrong options."""
+    factory = _factory(config.task)
+    data = Path(config.data)
+    if not data.exists():
+        raise TrainingError(
+            f"there is no data {config.data!r} for task {config.task!r}; say where it is in `data`"
+        )
+    task = _called(factory, data, config)
+    if not isinstance(task, Task):
+        wanted = [name for name in vars(Task) if name[0] != "_" and not hasattr(task, name)]
+        raise TrainingError(f"what {config.task!r} makes is no task: it has no {', '.join(sorted(wanted))}")
+    if task.goal[1] not in ("min", "max"):
+        raise TrainingError(
+            f"the goal of task {config.task!r} is {task.goal!r}, expected (figure, 'min' or 'max')"
+        )
+    return task
+
+
+def _called(factory: Callable[..., Any], data: Path, config: Config) -> Any:
+    """What a factory makes; options that it, or what it hands them on to, does not know are told."""
+    try:
+        return factory(data, config.training.seed, **config.options)
+    except TypeError as error:
+        if not any(f"{name!r}" in str(error) for name in config.options):
+            raise
+        raise TrainingError(f"[options] do not suit task {config.task!r}: {error}") from None
+
+
+def _factory(name: str) -> Callable[..., Any]:
+    module, mark, attribute = TASKS.get(name, name).partition(":")
+    if not mark:
+        raise TrainingError(
+            f"no task {name!r}{hint(name, TASKS)}; there are {', '.join(TASKS)}, and your own are written "
+            "package.module:factory"
+        )
+    try:
+        found = getattr(importlib.import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+        raise TrainingError(f"task {name!r}: {error}; install it, or set PYTHONPATH to where it is") from None
+    if not callable(found):
+        raise TrainingError(f"task {name!r}: module {module} has no function {attribute!r}")
+    made: Callable[..., Any] = found
+    return made
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """By what a run is recognised when it is resumed; where its data lie is not part of it."""
+    chosen = config.emulation
+    recipe = None if chosen.recipe == "none" else load_recipe(chosen.recipe).to_toml()
+    named = {"task": config.task, "start": config.start, "emulation.recipe": recipe}
+    options = {f"options.{key}": value for key, value in config.options.items()}
+    return {**named, "emulation.target": chosen.target, **options}
+
+
+def check_folder(folder: Path, resume: bool, force: bool) -> None:
+    """Raise TrainingError where there is nothing to go on from, or something that nobody gave up."""
+    refuse_in_use(folder)
+    if resume:
+        if not (folder / LAST).is_file():
+            raise TrainingError(f"folder {folder} holds no checkpoint to resume from; begin without --resume")
+        return
+    if folder.exists() and not folder.is_dir():
+        raise TrainingError(f"{folder} is a file; name a folder to write to")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not is_of_training(folder):
+            raise TrainingError(f"folder {folder} is not empty and holds no training; name another one")
+        if not force:
+            raise TrainingError(
+                f"folder {folder} holds a training; go on with --resume, or replace it with --force"
+            )
+
+
+def is_of_training(folder: Path) -> bool:
+    """Whether a folder holds what a training wrote."""
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(summary, dict) and "nnaq" in summary.get("versions", {})
