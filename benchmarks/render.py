@@ -7,6 +7,7 @@ from pathlib import Path
 from codebook_tables import below_8_bits, finder_speed, packed_speed, searched
 from peer_tables import palettes_of_peers, pipelines, speakers, weight_codecs
 from rendering import circumstances, markdown_table, time_of
+from training_tables import awareness, promise, schemes, transducer
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -83,6 +84,10 @@ SECTIONS = {
     "peers": pipelines,
     "peers_codebooks": palettes_of_peers,
     "storage": weight_codecs,
+    "training_promise": promise,
+    "schemes": schemes,
+    "awareness": awareness,
+    "transducer": transducer,
 }
 
 
@@ -91,7 +96,7 @@ def render() -> str:
     found = {name: RESULTS / f"{name}.json" for name in SECTIONS}
     parts = [SECTIONS[name](json.loads(path.read_text())) for name, path in found.items() if path.exists()]
     end = "Conformance with outside runtimes is in [docs/conformance.md](../docs/conformance.md).\n"
-    return "\n".join([LEAD, *parts, end])
+    return "\n".join([LEAD, *filter(None, parts), end])
 
 
 if __name__ == "__main__":

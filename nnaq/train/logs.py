@@ -140,7 +140,7 @@ def _board_maker() -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise TrainingError(
-            "a log for TensorBoard needs the package tensorboard; install it with `pip install tensorboard`, "
-            "or set tensorboard = false"
+            "a log for TensorBoard needs the package tensorboard; install it with "
+            "`pip install 'nnaq[tensorboard]'`, or set tensorboard = false"
         ) from None
     return SummaryWriter

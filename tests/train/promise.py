@@ -146,7 +146,7 @@ def of_speech(recipe: str) -> Agreement:
 
 def of_spoken_words(recipe: str) -> Agreement:
     torch.manual_seed(0)
-    module = SpokenWords(features=12, units=7)
+    module = SpokenWords(features=12, units=7, front=9, hidden=8)
     inputs = {"x": torch.randn(9, 2, 12)}
     options = ImportOptions(time={"x": 0}, shapes={"x": ("T", "N", 12)})
     chosen = parse_recipe(f'name = "words"\n{RECIPES[recipe]}')

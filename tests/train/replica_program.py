@@ -63,4 +63,5 @@ def main(place: Path) -> None:
         strayed(here, place / "strayed")
 
 
-main(Path(sys.argv[1]))
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

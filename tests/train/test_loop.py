@@ -311,5 +311,5 @@ def test_tensorboard_is_told_the_same_numbers(tmp_path, monkeypatch):
 
 def test_a_missing_tensorboard_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(TrainingError, match="pip install tensorboard"):
+    with pytest.raises(TrainingError, match=r"pip install .nnaq\[tensorboard\]"):
         trained(tmp_path, Settings(epochs=1, tensorboard=True))

@@ -1,0 +1,158 @@
+"""Training claims on spoken words: bits x scheme, and what knowing the accelerator is worth.
+
+    python benchmarks/claims.py float     --data AN4 --work DIR    one float checkpoint per seed
+    python benchmarks/claims.py tune      --data AN4 --work DIR    rate and strength of every scheme, on dev
+    python benchmarks/claims.py schemes   --data AN4 --work DIR    weights of 8, 5, 4, 3, 2, 1 bits x scheme
+    python benchmarks/claims.py awareness --data AN4 --work DIR    internals, rounding, accumulators; hybrid
+    python benchmarks/claims.py write     --work DIR               results/schemes.json, awareness.json
+        [--seeds 0 1 2] [--bits 4 2] [--only WORD]
+
+Task         AN4 (letters, digits, words), streaming LSTM, word CTC (nnaq.tasks.spoken_words); every scheme
+             starts from the same float checkpoint of its seed and fine-tunes for the same number of steps
+Figures      word error rate of the hard int8 tables under the integer simulator: `dev` chose epochs and
+             options, `test` was looked at once per finished run. One word of test is 0.13 points
+Tuning       successive halving per scheme at 3 bits, first seed, on dev; the same options for all bits
+Rows         are jobs in a journal, DIR/claims.journal: what is there is not run again, rows can be added
+             later. Several processes may work side by side, each with a --journal of its own; `write` takes
+             what stands in all of them. Before starting, the budget is told from measured times
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from claim_jobs import AWARENESS, BITS, FLOAT, SCHEMES, TRIALS, Bench, Job, TuneJob
+from measuring import on_one_thread
+from rich.progress import track
+
+from nnaq.search.journal import Journal, digest, opened
+
+HERE = Path(__file__).parent
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("float", "tune", "schemes", "awareness", "write"))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--bits", type=int, nargs="+", default=list(BITS))
+    parser.add_argument("--only", default="", help="rows whose name holds this word")
+    parser.add_argument("--journal", default="claims.journal", help="its name in DIR")
+    given = parser.parse_args()
+    if given.what != "write" and given.data is None:
+        parser.error(f"{given.what} needs --data, the folder of AN4")
+    return given
+
+
+def jobs_of(given: argparse.Namespace) -> Iterator[Job]:
+    """The rows that are asked for, seeds side by side."""
+    if given.what == "float":
+        yield from (Job("float", seed) for seed in given.seeds)
+    elif given.what == "schemes":
+        for bits in given.bits:
+            for scheme in SCHEMES:
+                yield from (Job("scheme", seed, {"bits": bits, "scheme": scheme}) for seed in given.seeds)
+    elif given.what == "awareness":
+        for machine in AWARENESS:
+            for way in ("plain", "aware", "hybrid"):
+                yield from (Job("awareness", s, {"machine": machine, "way": way}) for s in given.seeds)
+
+
+def known(work: Path) -> dict[str, Any]:
+    """What all journals of a folder hold."""
+    found: dict[str, Any] = {}
+    for path in sorted(work.glob("*.journal")):
+        whole = path.read_text().splitlines(keepends=True)
+        rows = (json.loads(line) for line in whole if line.endswith("\n"))
+        found |= {row["id"]: row["result"] for row in rows if "id" in row}
+    return found
+
+
+def run(given: argparse.Namespace, journal: Journal) -> None:
+    """Run what no journal holds yet; tell the budget first."""
+    journal.results.update(known(given.work))
+    bench = Bench(given.data, given.work, journal.results)
+    if given.what == "tune":
+        for scheme, trials in TRIALS.items():
+            if given.only in scheme:
+                halve(scheme, trials, bench, journal)
+        return
+    wanted = [job for job in jobs_of(given) if given.only in job.name]
+    missing = [job for job in wanted if job.name not in journal.results]
+    budget(missing, journal)
+    for job in track(missing, "rows", disable=len(missing) < 2):
+        found = timed(lambda job=job: bench.run(job))  # type: ignore[misc]
+        journal.add(job.name, json.dumps(found))
+        print(job.name, found, flush=True)
+
+
+def timed(call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a job finds, with its wall time."""
+    start = time.perf_counter()
+    return {**call(), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def budget(missing: list[Job], journal: Journal) -> None:
+    """Print minutes per run, as measured on runs of the kind, times runs."""
+    kinds = sorted({job.kind for job in missing})
+    for kind in kinds:
+        seconds = [r["seconds"] for name, r in journal.results.items() if name.startswith(kind)]  # type: ignore[index, call-overload]
+        count = sum(job.kind == kind for job in missing)
+        each = f"{sum(seconds) / len(seconds) / 60:.2f} minutes each, measured" if seconds else "not measured"
+        total = f", {count * sum(seconds) / len(seconds) / 60:.0f} minutes together" if seconds else ""
+        print(f"{kind}: {count} runs, {each}{total}", flush=True)
+
+
+def halve(scheme: str, trials: Sequence[Mapping[str, Any]], bench: Bench, journal: Journal) -> None:
+    """Successive halving: all trials for a third of the epochs, the better third of them for all."""
+    left = list(trials)
+    for epochs in (2, FLOAT.epochs):
+        scored = []
+        for trial in left:
+            job = TuneJob(scheme, trial, epochs)
+            if job.name not in journal.results:
+                journal.add(job.name, json.dumps(timed(lambda job=job: bench.tune(job))))  # type: ignore[misc]
+            found = journal.results[job.name]
+            assert isinstance(found, dict)
+            print(job.name, found, flush=True)
+            scored.append((float(found["dev"]["wer"]), float(found["dev"]["loss"]), trial))  # type: ignore[index, call-overload, arg-type]
+        scored.sort(key=lambda entry: entry[:2])
+        left = [trial for _, _, trial in scored[: max(1, len(scored) // 3)]]
+    journal.add(f"tuned {scheme}", json.dumps(dict(left[0])))
+
+
+def write(work: Path) -> None:
+    """The rows of all journals as committed results."""
+    found = known(work)
+    tuned = {name.removeprefix("tuned "): row for name, row in found.items() if name.startswith("tuned ")}
+    trials = {name: row for name, row in found.items() if name.startswith("trial ")}
+    for kind, word in (("scheme", "schemes"), ("awareness", "awareness")):
+        rows = [row for name, row in sorted(found.items()) if name.startswith((kind, "float"))]
+        command = f"python benchmarks/claims.py {word} --data AN4 --work DIR"
+        result = {"command": command, "rows": rows}
+        if kind == "scheme":
+            result |= {"tuned": tuned, "trials": trials}
+        (HERE / "results" / f"{word}.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run or write."""
+    given = arguments()
+    on_one_thread()
+    given.work.mkdir(parents=True, exist_ok=True)
+    identity = {"task": digest(repr(FLOAT).encode())}
+    if given.what == "write":
+        return write(given.work)
+    with opened(given.work / given.journal, identity, say=print) as journal:
+        return run(given, journal)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The sections of benchmarks/README.md on training, from their results."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import mean, stdev
+
+from rendering import circumstances, markdown_table, time_of
+
+NAMES = {
+    "lloyd_max": "Lloyd-Max, no training",
+    "ste": "STE on fixed tables",
+    "lsq": "LSQ",
+    "acosr": "ACosR",
+    "mracos": "MRACos",
+    "mracos_plain": "MRACos, not width-normalised",
+    "s8bqat": "MRACos + hard compressor",
+    "general_quantizer": "GQ",
+    "dkm": "DKM",
+}
+
+
+def transducer(records: list[dict]) -> str:
+    """The RNN-T loss against its peers."""
+    rows = [
+        (r["work"], r["peer"], f"{r['ratio']:.2f}", time_of(r["seconds"]), f"{r['gradient_error']:.1e}")
+        for r in records
+    ]
+    header = "work", "peer", "ratio", "time of nnaq", "largest error of our gradient"
+    lead = (
+        "Batch 8, 200 frames, 50 labels, 128 symbols. Errors are against our own float64; `log_softmax` alone "
+        "is less work than the loss and stands for its floor."
+    )
+    return f"## Transducer loss\n\n{lead}\n\n{markdown_table(header, rows)}\n{circumstances(records[0])}"
+
+
+def promise(result: dict) -> str:
+    """How many integers of training, simulator and file were compared."""
+    kinds: dict[str, list[dict]] = defaultdict(list)
+    for row in result["rows"]:
+        kinds[row["subject"].split(" ")[0]].append(row)
+    header = "subjects", "how many", "integers compared", "differ in the simulator", "differ in the file"
+    keys = "values", "simulator_mismatches", "file_mismatches"
+    rows = [
+        (f"{kind}s", str(len(rows)), *(f"{sum(row[key] for row in rows):,}" for key in keys))
+        for kind, rows in kinds.items()
+    ]
+    lead = (
+        "Every integer of the training forward pass beside the simulator's and the exported file's, after "
+        "training steps: operators at 8 and 16 bits, models with plain, 16-bit, palette, learned and moving "
+        f"choices. `{result['command']}`"
+    )
+    return f"## The promise of training\n\n{lead}\n\n{markdown_table(header, rows)}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and, of several, spread in points.
+
+    >>> spread([0.2, 0.22, 0.24]), spread([0.2])
+    ('22.0 ± 2.0', '20.0 (1)')
+    """
+    if len(values) == 1:
+        return f"{100 * values[0]:.1f} (1)"
+    return f"{100 * mean(values):.1f} ± {100 * stdev(values):.1f}"
+
+
+def figures(rows: Iterable[dict], split: str, measure: str = "wer") -> list[float]:
+    return [row[split][measure] for row in rows]
+
+
+def schemes(result: dict) -> str:
+    """Bits x scheme: word error rates of hard tables, mean and spread over seeds."""
+    floats = [row for row in result["rows"] if row["kind"] == "float"]
+    rows = [row for row in result["rows"] if row["kind"] == "scheme"]
+    if not rows:
+        return ""
+    table = _by_bits(rows, "test")
+    development = _by_bits(rows, "dev")
+    minutes = sum(row["seconds"] for row in result["rows"]) / 60
+    lead = (
+        "Word error rate in % on AN4's test set (130 recordings, 773 words: one word is 0.13 points, "
+        "differences below 0.5 are noise), by the integer simulator with hard int8 tables: mean ± deviation "
+        "over seeds, (1) for a single one. 291 k parameters, every weight on one table per tensor, activations "
+        "8 bits; weights train with float activations. All schemes start from the float model of "
+        f"their seed ({spread(figures(floats, 'test'))}; dev {spread(figures(floats, 'dev'))}) and train "
+        "6 epochs more with the rate and strength that successive halving found on dev at 3 bits with the "
+        "first seed (DKM, ten times as slow, with the lower rate)."
+    )
+    return (
+        f"## Bits and schemes\n\n{lead}\n\n{table}\nThe development set (581 words), which chose epochs and "
+        f"options:\n\n{development}\n{minutes:.0f} minutes of runs, {_versions(rows[0])}.\n\n"
+        f"    {result['command']}\n"
+    )
+
+
+def _by_bits(rows: Sequence[dict], split: str) -> str:
+    bits = sorted({row["bits"] for row in rows}, reverse=True)
+    lines = []
+    for scheme, name in NAMES.items():
+        cells = []
+        for width in bits:
+            found = figures((r for r in rows if (r["bits"], r["scheme"]) == (width, scheme)), split)
+            cells.append(spread(found) if found else "")
+        if any(cells):
+            lines.append((name, *cells))
+    return markdown_table(("scheme", *(f"{width} bits" for width in bits)), lines)
+
+
+def _versions(row: Mapping[str, Mapping[str, str]]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in row["versions"].items())
+
+
+def awareness(result: dict) -> str:
+    """What emulating a machine costs, and what training with the emulation wins back."""
+    rows = [row for row in result["rows"] if row["kind"] == "awareness"]
+    if not rows:
+        return ""
+    machines = list(dict.fromkeys(row["machine"] for row in rows))
+    ways = ("plain", "aware", "hybrid")
+    lines = []
+    for machine in machines:
+        cells = []
+        for way in ways:
+            found = [r for r in rows if (r["machine"], r["way"]) == (machine, way)]
+            cells += [
+                spread(figures(found, "test")) if found else "",
+                f"{mean(r['microseconds_per_step'] for r in found):.0f}" if found else "",
+            ]
+        lines.append((machine, *cells))
+    header = (
+        "machine",
+        "without awareness",
+        "us a step",
+        "with awareness",
+        "us a step",
+        "hybrid",
+        "us a step",
+    )
+    floats = [row for row in result["rows"] if row["kind"] == "float"]
+    lead = (
+        "Word error rate in % on AN4's test set of int8 models on `edge8` with other numerics; float: "
+        f"{spread(figures(floats, 'test'))}. Without awareness: calibrated, not trained. With awareness: 6 "
+        "more epochs through the very integers of the machine. Hybrid: recurrent layers on the host in float, not "
+        "trained; latency by the model of the target, transfers included, per step of 60 ms."
+    )
+    return (
+        f"## Knowing the accelerator\n\n{lead}\n\n{markdown_table(header, lines)}\n{_versions(rows[0])}.\n\n"
+        f"    {result['command']}\n"
+    )
