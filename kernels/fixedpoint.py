@@ -24,7 +24,6 @@ Every rescale saturates last: y is clamped to [low - zero_point, high - zero_poi
 moved by zero_point, so that the addition cannot wrap.
 """
 
-import math
 import struct
 
 import numpy as np
@@ -52,39 +51,46 @@ def largest_left_shift(bound: int) -> int:
 
 
 def quantize_multiplier(scale: float, rounding: str = "single", bound: int = 2**31) -> tuple[int, int]:
-    """The multiplier and shift that stand for a positive `scale` (float64).
-
-    bound: the largest |x| it will meet. Raises LoweringError where the contract has no code for it:
-    a left shift that x has no room for, or, under pot_shift, a scale that is no power of two.
-    """
-    if rounding == "half_even":
-        if scale >= 2**15:
-            raise LoweringError(f"a rescale by {scale} takes 48-bit values out of 64 bits; use coarser codes")
-        return struct.unpack("<i", struct.pack("<f", scale))[0], 0
-    mantissa, exponent = math.frexp(scale)
-    multiplier = math.floor(mantissa * 2**31 + 0.5)
-    if multiplier == 2**31:
-        multiplier, exponent = multiplier // 2, exponent + 1
-    if exponent < -31:
-        return 0, 0
-    largest = 1 if rounding == "pot_shift" else largest_left_shift(bound)
-    if exponent > largest:
-        raise LoweringError(
-            f"a rescale by {scale} needs a left shift of {exponent}, at most {largest} is exact for values "
-            f"up to {bound}; use finer codes for the operands or coarser ones for the result"
-        )
-    if rounding == "pot_shift" and multiplier != 2**30:
-        raise LoweringError(f"rounding pot_shift needs powers of two, found the scale {scale}")
-    return multiplier, exponent
+    """The multiplier and shift that stand for one positive `scale` (float64); see quantize_multipliers."""
+    multiplier, shift = quantize_multipliers(np.array(scale, np.float64), rounding, bound)
+    return int(multiplier), int(shift)
 
 
 def quantize_multipliers(
     scales: np.ndarray, rounding: str, bound: int = 2**31
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Multipliers (int32) and shifts (int8) of an array of scales, in its shape."""
-    pairs = [quantize_multiplier(float(scale), rounding, bound) for scale in scales.ravel()]
-    multiplier = np.array([q for q, _ in pairs], np.int32).reshape(scales.shape)
-    return multiplier, np.array([s for _, s in pairs], np.int8).reshape(scales.shape)
+    """Multipliers (int32) and shifts (int8) of positive scales (float64), in their shape.
+
+    bound: the largest |x| they will meet. Raises LoweringError where the contract has no code for one: a
+    left shift that x has no room for, or, under pot_shift, a scale that is no power of two.
+    """
+    if rounding == "half_even":
+        _refuse(
+            scales, scales >= 2**15, "a rescale by {} takes 48-bit values out of 64 bits; use coarser codes"
+        )
+        return np.asarray(scales, np.float32).view(np.int32), np.zeros(scales.shape, np.int8)
+    mantissa, exponent = np.frexp(scales.astype(np.float64))
+    multiplier = np.floor(mantissa * 2.0**31 + 0.5)
+    full = multiplier == 2.0**31  # a mantissa that rounds up to 1
+    multiplier, exponent = np.where(full, 2.0**30, multiplier), exponent + full
+    gone = exponent < -31
+    multiplier, exponent = np.where(gone, 0, multiplier), np.where(gone, 0, exponent)
+    largest = 1 if rounding == "pot_shift" else largest_left_shift(bound)
+    _refuse(
+        scales, exponent > largest,
+        f"a rescale by {{}} needs a left shift of {exponent.max(initial=0)}, at most {largest} is exact for "
+        f"values up to {bound}; use finer codes for the operands or coarser ones for the result",
+    )  # fmt: skip
+    if rounding == "pot_shift":
+        wrong = ~gone & (multiplier != 2.0**30)
+        _refuse(scales, wrong, "rounding pot_shift needs powers of two, found the scale {}")
+    return multiplier.astype(np.int32), exponent.astype(np.int8)
+
+
+def _refuse(scales: np.ndarray, wrong: np.ndarray, sentence: str) -> None:
+    """Raise LoweringError about the largest of the wrong scales."""
+    if np.any(wrong):
+        raise LoweringError(sentence.format(float(np.max(scales[wrong]))))
 
 
 def requantize_reference(x: int, q: int, s: int, rounding: str) -> int:

@@ -80,4 +80,5 @@ def weight_type(
     if floor is not None:
         scales = np.maximum(scales, floor)
     dtype = "i8" if highest > 7 else "i4"
-    return TensorType(dtype, weight.shape, Quant(tuple(map(as_float32, scales)), 0, axis))
+    held = np.maximum(scales.astype(np.float32), np.finfo(np.float32).tiny).astype(np.float64)
+    return TensorType(dtype, weight.shape, Quant(tuple(held.tolist()), 0, axis))
