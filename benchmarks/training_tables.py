@@ -27,8 +27,8 @@ def transducer(records: list[dict]) -> str:
     ]
     header = "work", "peer", "ratio", "time of nnaq", "largest error of our gradient"
     lead = (
-        "Batch 8, 200 frames, 50 labels, 128 symbols. Errors are against our own float64; `log_softmax` alone "
-        "is less work than the loss and stands for its floor."
+        "Batch 8, 200 frames, 50 labels, 128 symbols. Errors are against our own float64; `log_softmax` "
+        "alone is less work than the loss and stands for its floor."
     )
     return f"## Transducer loss\n\n{lead}\n\n{markdown_table(header, rows)}\n{circumstances(records[0])}"
 
@@ -79,11 +79,11 @@ def schemes(result: dict) -> str:
     lead = (
         "Word error rate in % on AN4's test set (130 recordings, 773 words: one word is 0.13 points, "
         "differences below 0.5 are noise), by the integer simulator with hard int8 tables: mean ± deviation "
-        "over seeds, (1) for a single one. 291 k parameters, every weight on one table per tensor, activations "
-        "8 bits; weights train with float activations. All schemes start from the float model of "
+        "over seeds, (1) for a single one. 291 k parameters, every weight on one table per tensor, "
+        "activations 8 bits; weights train with float activations. All schemes start from the float model of "
         f"their seed ({spread(figures(floats, 'test'))}; dev {spread(figures(floats, 'dev'))}) and train "
         "6 epochs more with the rate and strength that successive halving found on dev at 3 bits with the "
-        "first seed (DKM, ten times as slow, with the lower rate)."
+        "first seed (those of MRACos for all its forms; DKM, ten times as slow, with the lower rate)."
     )
     return (
         f"## Bits and schemes\n\n{lead}\n\n{table}\nThe development set (581 words), which chose epochs and "
@@ -139,8 +139,8 @@ def awareness(result: dict) -> str:
     lead = (
         "Word error rate in % on AN4's test set of int8 models on `edge8` with other numerics; float: "
         f"{spread(figures(floats, 'test'))}. Without awareness: calibrated, not trained. With awareness: 6 "
-        "more epochs through the very integers of the machine. Hybrid: recurrent layers on the host in float, not "
-        "trained; latency by the model of the target, transfers included, per step of 60 ms."
+        "more epochs through the very integers of the machine. Hybrid: recurrent layers on the host in "
+        "float, not trained; latency by the model of the target, transfers included, per step of 60 ms."
     )
     return (
         f"## Knowing the accelerator\n\n{lead}\n\n{markdown_table(header, lines)}\n{_versions(rows[0])}.\n\n"
