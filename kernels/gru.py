@@ -28,6 +28,10 @@ are i32 for i8 and i48 for i16 operands, proved wrap-free when prepared, or narr
 shifts are admitted as for the LSTM. Every requantisation follows the node's `rounding`; `double_m16`
 holds for the accumulators of weights, everything after them is `double`.
 
+A target may ask for internals of fewer than 16 bits (internals.py; attribute `internal_bits`): coarse_k
+then follows the sat16 of the arguments of u, of r, z, n and of 2^15 - z; both weights of n and p add up to
+2^15 still, but where z rounds to 0 that of n ends below it.
+
 A state sticks where a frame would move it by less than half a code: (1 - z) * |n - h| < s_h / 2.
 With i8 codes and z = 0.98 that is every |n - h| < 0.2; a slow GRU needs h in i16, where the same z
 sticks within 2^-10. Against the reals a frame adds at most half a code of h (and of k), and the
@@ -46,7 +50,7 @@ from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, Work, register
 from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.kernels.accumulate import ACCUMULATORS, order_of
-from nnaq.kernels.fixedpoint import CODES, quantize_multiplier, quantize_multipliers
+from nnaq.kernels.fixedpoint import CODES, quantize_multipliers
 from nnaq.kernels.gru_loops import recur
 from nnaq.kernels.gru_numbers import (
     BIAS,
@@ -58,17 +62,17 @@ from nnaq.kernels.gru_numbers import (
     W_RECURRENT,
     X,
     by_name,
+    level_multipliers,
     resets_first,
     state_constants,
 )
 from nnaq.kernels.gru_reference import reference
 from nnaq.kernels.gru_step import primitives
+from nnaq.kernels.internals import grid_of, internals
 from nnaq.kernels.lut import sigmoid_function
 from nnaq.kernels.narrow import contract
 from nnaq.kernels.recurrent_loops import driven_gates, pair_of
 from nnaq.kernels.recurrent_numbers import (
-    CURVE_TO_CODES,
-    PRODUCT_TO_CODES,
     check_states,
     constant_codes,
     constants_of,
@@ -179,7 +183,7 @@ def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], nume
     arrays = (*driven, *carried, *curve_tables(numerics.lut_entries), *state_constants(h, after), *hidden)
     operands = (X, H0, W_INPUT, W_RECURRENT, bias_codes, recurrent_codes)
     attrs: dict[str, Attr] = {"linear_before_reset": not resets_first(signature.attrs), "rounding": rounding}
-    attrs |= contract(numerics)
+    attrs |= {**contract(numerics), **internals(numerics)}
     return Prepared((*operands, *constants_of(dict(zip(CONSTANTS, arrays, strict=True)))), attrs)
 
 
@@ -194,12 +198,12 @@ def fast(signature: Signature, *operands: np.ndarray) -> Arrays:
     driven = driven_gates(arrays, signature.input(X), signature.input(W_INPUT), signature.attrs)
     h = arrays["h0"].astype(np.int16, order="C")
     y = np.empty((len(driven), *h.shape), np.int16)
-    fixed = (quantize_multiplier(scale, after) for scale in (CURVE_TO_CODES, PRODUCT_TO_CODES))
-    rescales = (*fixed, pair_of(arrays, "state"), pair_of(arrays, "hidden"))
+    rescales = (*level_multipliers(after), pair_of(arrays, "state"), pair_of(arrays, "hidden"))
     recur(
         driven, h, y, hidden.zero_point, *bounds(hidden.dtype), _recurrent_rows(signature, arrays),
         order_of(hidden, kind_w, signature.attrs), CODES[word], resets_first(signature.attrs),
         arrays["sigmoid_table"], arrays["tanh_table"], int(arrays["state_factor"]), rescales, CODES[after],
+        grid_of(signature.attrs),
     )  # fmt: skip
     return y.astype(narrow, copy=False), h.astype(narrow, copy=False)
 

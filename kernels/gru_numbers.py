@@ -5,6 +5,7 @@ The formula is that of `nnaq.kernels.gru`.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy as np
 from nnaq.errors import LoweringError
 from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
-from nnaq.kernels.fixedpoint import LARGEST_LEFT_SHIFT, quantize_multipliers
-from nnaq.kernels.recurrent_numbers import CURVE_SCALE
+from nnaq.kernels.fixedpoint import LARGEST_LEFT_SHIFT, quantize_multiplier, quantize_multipliers
+from nnaq.kernels.recurrent_numbers import CURVE_SCALE, CURVE_TO_CODES, PRODUCT_TO_CODES, Pair
 
 X, H0, W_INPUT, W_RECURRENT, BIAS, RECURRENT_BIAS = range(6)
 OPERANDS = ("x", "h0", "w_input", "w_recurrent", "bias?", "recurrent_bias?")
@@ -35,6 +36,13 @@ def by_name(operands: Sequence[Value]) -> dict[str, Value]:
 def resets_first(attrs: Mapping[str, Attr]) -> bool:
     """Whether the reset gate meets h before the recurrent product (ONNX's default) instead of after it."""
     return not attrs.get("linear_before_reset", False)
+
+
+@cache
+def level_multipliers(rounding: str) -> tuple[Pair, Pair]:
+    """Multiplier and shift of a table's value, 2^-7, and of a product with a level, 2^-15."""
+    curve, product = (quantize_multiplier(scale, rounding) for scale in (CURVE_TO_CODES, PRODUCT_TO_CODES))
+    return curve, product
 
 
 def state_constants(hidden: TensorType, rounding: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

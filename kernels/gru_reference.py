@@ -8,6 +8,7 @@ from nnaq.ir.op import Arrays, Signature
 from nnaq.ir.types import bounds, storage
 from nnaq.kernels.fixedpoint import quantize_multiplier, requantize_reference, saturate_reference
 from nnaq.kernels.gru_numbers import H0, W_INPUT, W_RECURRENT, X, by_name, resets_first
+from nnaq.kernels.internals import coarse_reference, zero_bits
 from nnaq.kernels.narrow import narrow_of
 from nnaq.kernels.recurrent_numbers import CURVE_TO_CODES, PRODUCT_TO_CODES, Pair, product_rounding
 from nnaq.kernels.recurrent_reference import Rows, curve, sat16, scaled
@@ -32,6 +33,7 @@ class _ReferenceCell:
     def __init__(self, signature: Signature, arrays: dict[str, np.ndarray]) -> None:
         rounding, hidden = str(signature.attrs["rounding"]), signature.input(H0)
         self.resets_first, self.after = resets_first(signature.attrs), product_rounding(rounding)
+        self.zero_bits = zero_bits(signature.attrs)
         self.zero_x, self.zero_h = signature.input(X).zero_point, hidden.zero_point
         self.low, self.high = bounds(hidden.dtype)
         self.input, self.recurrent = (
@@ -54,7 +56,7 @@ class _ReferenceCell:
         x, h = [q - self.zero_x for q in x], [q - self.zero_h for q in h]
         units = len(h)
         driven = [self.input.codes(j, x) for j in range(3 * units)]
-        a = [sat16(driven[j] + self.recurrent.codes(j, h)) for j in range(2 * units)]
+        a = [self.coarse(sat16(driven[j] + self.recurrent.codes(j, h))) for j in range(2 * units)]
         levels = [self.curve(v, self.sigmoid) for v in a]
         reset, update = levels[:units], levels[units:]
         kept = [self.reset(r, q) for r, q in zip(reset, h, strict=True)] if self.resets_first else h
@@ -63,12 +65,15 @@ class _ReferenceCell:
             added = self.recurrent.codes(2 * units + j, kept)
             if not self.resets_first:
                 added = scaled(reset[j] * added, self.product, self.after)
-            n = self.curve(sat16(driven[2 * units + j] + added), self.tanh)
+            n = self.curve(self.coarse(sat16(driven[2 * units + j] + added)), self.tanh)
             made.append(self.mixed(update[j], n, h[j]))
         return made
 
     def curve(self, a: int, table: list[int]) -> int:
-        return curve(a, table, self.to_codes, self.after)
+        return self.coarse(curve(a, table, self.to_codes, self.after))
+
+    def coarse(self, value: int) -> int:
+        return coarse_reference(value, self.zero_bits)
 
     def reset(self, r: int, centred: int) -> int:
         """r * (h - z_h) in codes of h, less z_h."""
@@ -77,7 +82,7 @@ class _ReferenceCell:
     def mixed(self, z: int, n: int, centred: int) -> int:
         """(1 - z)*n + z*h as a code of h."""
         before = scaled(centred * self.factor, self.state, self.after)
-        return self.code(sat16(2**15 - z) * n + z * before, self.hidden)
+        return self.code(self.coarse(sat16(2**15 - z)) * n + z * before, self.hidden)
 
     def code(self, value: int, pair: Pair) -> int:
         found = requantize_reference(value, pair[0], pair[1], self.after)

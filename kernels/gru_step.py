@@ -33,7 +33,7 @@ class _GruStep(StepGraph):
             for k, letter in enumerate("rz")
         )
         n = self.sum(self.part(driven, 2, "driven_n"), self.recurrent_part(r, carried), self.gates, "gate_n")
-        self.builder.output(self.mixed(z, self.curve("tanh", n, "tanh_table")))
+        self.builder.output(self.mixed(z, self.curve("tanh", self.coarse(n, self.gates), "tanh_table")))
         return self.builder.build()
 
     def product(self, operand: str, who: str, bias: str) -> str:
@@ -44,7 +44,7 @@ class _GruStep(StepGraph):
 
     def gate(self, driven: str, carried: str, k: int, letter: str) -> str:
         sides = self.part(driven, k, f"driven_{letter}"), self.part(carried, k, f"carried_{letter}")
-        return self.sum(*sides, self.gates, f"gate_{letter}")
+        return self.coarse(self.sum(*sides, self.gates, f"gate_{letter}"), self.gates)
 
     def recurrent_part(self, r: str, carried: str) -> str:
         """What h adds to n: reset after its product, or before it."""
@@ -58,6 +58,7 @@ class _GruStep(StepGraph):
         """(1 - z)*n + z*h: per unit a product of [1 - z, z] by [n, h], whose sum is rounded once."""
         below = self.sum(z, self.level(LOW, "minus_one"), self.levels, "z_minus_one")
         rest = self.sum(self.level(0, "zero"), below, self.levels, "rest", "sub")
+        rest = self.coarse(rest, self.levels)
         lifted = ("h", "state_factor", "state_multiplier", "state_shift")
         before = self.node("mul", lifted, self.levels, "h_in_level_format")
         weights, values = self.joined((rest, z), 3, "weights"), self.joined((n, before), 2, "values")

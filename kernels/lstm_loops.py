@@ -5,8 +5,9 @@ import numpy as np
 from nnaq.jit import jit
 from nnaq.kernels.accumulate import requantize_rows
 from nnaq.kernels.fixedpoint import requantize, saturate
+from nnaq.kernels.internals import fitted_16, passes_16
 from nnaq.kernels.norm_affine import affine
-from nnaq.kernels.recurrent_loops import clamp_16, curve_16, scaled_16
+from nnaq.kernels.recurrent_loops import clamp_16, level_16, scaled_16
 from nnaq.kernels.roots import reciprocal_root
 
 NORM_FRACTION = 16  # of z
@@ -15,11 +16,11 @@ NORM_FRACTION = 16  # of z
 @jit
 def recur(  # type: ignore[no-untyped-def]
     gates, h, c, y, zero_h, w, q, s, order, rounding, coupled, sigmoid, tanh, cell_table, fraction, powers,
-    after, low, high, projected, zero_m, w_p, q_p, s_p, order_p, normed, norm_tables, norm_numbers,
+    after, grid, low, high, projected, zero_m, w_p, q_p, s_p, order_p, normed, norm_tables, norm_numbers,
 ):  # fmt: skip
     """Advance h and c in place, frame by frame; returns how many values of c were clamped.
 
-    h and y are int16 whatever their codes are, so that one compilation serves both.
+    h and y are int16 whatever their codes are, so that one compilation serves both. grid: of the internals.
     """
     frames, batch, rows = gates.shape
     width, units = h.shape[1], c.shape[1]
@@ -44,7 +45,7 @@ def recur(  # type: ignore[no-untyped-def]
         for b in range(batch):
             saturations += _update(
                 a[b], made[b], c[b], zero_m, coupled, sigmoid, tanh, cell_table, fraction, powers, after,
-                low, high,
+                grid, low, high,
             )  # fmt: skip
         if projected:  # zero_m is 0
             requantize_rows(made, w_p, no_bias, q_p, s_p, order_p, rounding, zero_h, low, high, h)
@@ -56,7 +57,7 @@ def recur(  # type: ignore[no-untyped-def]
 
 @jit
 def _update(  # type: ignore[no-untyped-def]
-    a, made, c, zero_m, coupled, sigmoid, tanh, cell_table, fraction, powers, rounding, low, high
+    a, made, c, zero_m, coupled, sigmoid, tanh, cell_table, fraction, powers, rounding, grid, low, high
 ):
     """The next h, before a projection, and c of one row of the batch; returns how many c were clamped."""
     curve, keep, new, cell, hidden = powers
@@ -64,16 +65,19 @@ def _update(  # type: ignore[no-untyped-def]
     first = 0 if coupled else units  # where the rows of f begin
     saturations = 0
     for j in range(units):
-        f = curve_16(a[first + j], sigmoid, curve, rounding)
-        g = curve_16(a[first + units + j], tanh, curve, rounding)
-        o = curve_16(a[first + 2 * units + j], sigmoid, curve, rounding)
-        i = clamp_16(32767 - f) if coupled else curve_16(a[j], sigmoid, curve, rounding)
+        f = level_16(fitted_16(a[first + j], grid), sigmoid, curve, rounding, grid)
+        g = level_16(fitted_16(a[first + units + j], grid), tanh, curve, rounding, grid)
+        o = level_16(fitted_16(a[first + 2 * units + j], grid), sigmoid, curve, rounding, grid)
+        if coupled:
+            i = fitted_16(32767 - f, grid)
+        else:
+            i = level_16(fitted_16(a[j], grid), sigmoid, curve, rounding, grid)
         total = scaled_16(f * np.int64(c[j]), keep, rounding) + scaled_16(i * g, new, rounding)
-        state = clamp_16(total)
-        saturations += total != state
+        state = fitted_16(total, grid)
+        saturations += passes_16(total, grid)
         c[j] = state
         lifted = scaled_16(state, cell, rounding) if fraction > 12 else clamp_16(state << (12 - fraction))
-        squashed = curve_16(lifted, cell_table, curve, rounding) * o
+        squashed = level_16(lifted, cell_table, curve, rounding, grid) * o
         made[j] = saturate(requantize(squashed, hidden[0], hidden[1], rounding), zero_m, low, high)
     return saturations
 

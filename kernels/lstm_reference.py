@@ -7,6 +7,7 @@ import numpy as np
 from nnaq.ir.op import Arrays, Signature
 from nnaq.ir.types import bounds, storage
 from nnaq.kernels.fixedpoint import requantize_reference, saturate_reference
+from nnaq.kernels.internals import coarse_reference, zero_bits
 from nnaq.kernels.lstm_norm import ReferenceNorm
 from nnaq.kernels.lstm_numbers import (
     C0,
@@ -43,7 +44,7 @@ class _ReferenceCell:
     """The integers of a node as Python lists, and the module's formula over them."""
 
     def __init__(self, signature: Signature, arrays: dict[str, np.ndarray]) -> None:
-        self.coupled = is_coupled(signature.attrs)
+        self.coupled, self.zero_bits = is_coupled(signature.attrs), zero_bits(signature.attrs)
         self.zero_x, hidden = signature.input(X).zero_point, signature.input(H0)
         self.zero_h, (self.low, self.high) = hidden.zero_point, bounds(hidden.dtype)
         self.fraction = cell_fraction(signature.input(C0))
@@ -77,15 +78,16 @@ class _ReferenceCell:
         a = [sat16(self.input.codes(j, x) + self.recurrent.codes(j, h)) for j in range(gates)]
         units = len(c)
         a = a if self.norm is None else self.norm.codes(a)
+        a = [self.coarse(code) for code in a]
         made = [self.unit(a[j::units], c[j]) for j in range(units)]
         return self.projected([code for code, _ in made]), [cell for _, cell in made]
 
     def unit(self, a: list[int], c: int) -> tuple[int, int]:
         """The next h, before a projection, and c of one unit from its gates."""
         f, o = self.curve(a[-3], self.sigmoid), self.curve(a[-1], self.sigmoid)
-        i = sat16(HIGH - f) if self.coupled else self.curve(a[0], self.sigmoid)
+        i = self.coarse(sat16(HIGH - f)) if self.coupled else self.curve(a[0], self.sigmoid)
         g = self.curve(a[-2], self.tanh)
-        c = sat16(self.scaled(f * c, self.powers.keep) + self.scaled(i * g, self.powers.new))
+        c = self.coarse(sat16(self.scaled(f * c, self.powers.keep) + self.scaled(i * g, self.powers.new)))
         h = requantize_reference(self.tanh_of_cell(c) * o, self.hidden[0], self.hidden[1], self.after)
         return saturate_reference(h, self.zero_m, self.low, self.high), c
 
@@ -100,7 +102,10 @@ class _ReferenceCell:
         return scaled(value, pair, self.after)
 
     def curve(self, a: int, table: list[int]) -> int:
-        return curve(a, table, self.powers.curve, self.after)
+        return self.coarse(curve(a, table, self.powers.curve, self.after))
+
+    def coarse(self, value: int) -> int:
+        return coarse_reference(value, self.zero_bits)
 
     def tanh_of_cell(self, c: int) -> int:
         if self.cell_table is not None:

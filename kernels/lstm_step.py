@@ -1,11 +1,8 @@
 """The normative graph of an LSTM: one frame as integer primitives, which the fused kernel must equal."""
 
-import numpy as np
-
 from nnaq.ir.graph import Graph
 from nnaq.ir.op import Attr, Signature
-from nnaq.ir.types import Quant, TensorType
-from nnaq.kernels.fixedpoint import quantize_multiplier
+from nnaq.ir.types import TensorType
 from nnaq.kernels.lstm_numbers import (
     C0,
     H0,
@@ -52,7 +49,8 @@ class _LstmStep(StepGraph):
         i, f, g, o = self.levels_of_gates()
         kept = self.node("mul", (f, "c", *self.rescale(self.powers.keep)), self.cell, "kept")
         new = self.node("mul", (i, g, *self.rescale(self.powers.new)), self.cell, "new")
-        c = self.sum(kept, new, self.cell, "c_next")
+        total = self.sum(kept, new, self.cell, "kept_and_new" if self.zero_bits else "c_next")
+        c = self.coarse(total, self.cell, "c_next")
         self.builder.output(self.hidden_value(self.tanh_of_cell(c), o))
         self.builder.output(c)
         return self.builder.build()
@@ -69,7 +67,8 @@ class _LstmStep(StepGraph):
             for letter, gate in gates.items()
         }
         if self.coupled:
-            level["i"] = self.sum(self.level(HIGH, "one"), level["f"], self.levels, "rest", "sub")
+            rest = self.sum(self.level(HIGH, "one"), level["f"], self.levels, "rest", "sub")
+            level["i"] = self.coarse(rest, self.levels)
         return level["i"], level["f"], level["g"], level["o"]
 
     def pre_activations(self) -> str:
@@ -84,7 +83,7 @@ class _LstmStep(StepGraph):
             rescale = f"{who}_multiplier", f"{who}_shift"
             parts.append(self.layer(operand, f"w_{who}", bias, rescale, kind, f"from_{operand}"))
         total = self.sum(parts[0], parts[1], kind, "pre_activations")
-        return self.normalised(total, kind) if self.normed else total
+        return self.coarse(self.normalised(total, kind) if self.normed else total, kind)
 
     def normalised(self, a: str, kind: TensorType) -> str:
         """Every gate normalised over its units: group_norm, a group per gate."""
@@ -110,13 +109,5 @@ class _LstmStep(StepGraph):
         if self.fraction > GATE_FRACTION:
             c = self.node("rescale", (c, *self.rescale(self.powers.cell)), self.gates, "cell_in_gate_format")
         elif self.fraction < GATE_FRACTION:
-            c = self.raised(c)
+            c = self.lifted(c, 2 ** (GATE_FRACTION - self.fraction), self.gates, "cell_in_gate_format")
         return self.curve("tanh", c, "tanh_table")
-
-    def raised(self, c: str) -> str:
-        """sat16(c * 2^(12-n)): a product with a whole constant, which no rounding touches."""
-        factor = 2 ** (GATE_FRACTION - self.fraction)
-        kind = TensorType("i16", (1,), Quant((1.0 / factor,)))
-        constant = self.builder.constant("factor", np.array([factor], np.int16), kind)
-        one = quantize_multiplier(1.0, self.after)
-        return self.node("mul", (c, constant, *self.rescale(one)), self.gates, "cell_in_gate_format")

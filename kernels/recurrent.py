@@ -42,6 +42,9 @@ clamped to -8 … 8 and rounded to 2^-12, though it would undo any factor: weigh
 that range, or keep far below it, are to be scaled by the model. Its rescale rounds like everything
 behind the accumulators.
 
+A target may ask for internals of fewer than 16 bits (internals.py; attribute `internal_bits`): coarse_k
+then follows the sat16 of a, behind the normalisation, of the gates, of gate_tanh(d) and of c.
+
 Tables have 513 or 65,536 entries. The optional last operand `cell_table` (65,536 entries, by the
 code of c itself) takes the place of d and tanh_table: a runtime that interpolates its tanh on a
 grid finer than Q3.12 is met bit for bit through it. Over no frames the states come back as they are.
@@ -59,6 +62,7 @@ from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, re
 from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.kernels.accumulate import ACCUMULATORS, order_of
 from nnaq.kernels.fixedpoint import CODES, quantize_multipliers
+from nnaq.kernels.internals import grid_of, internals
 from nnaq.kernels.lstm_loops import recur
 from nnaq.kernels.lstm_norm import no_norm, norm_arguments, prepare_norm
 from nnaq.kernels.lstm_numbers import (
@@ -177,7 +181,7 @@ def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], nume
     hidden = quantize_multipliers(np.array(2.0**-30 / scale), product_rounding(rounding))
     tables = curve_tables(numerics.lut_entries)
     made = dict(zip(CONSTANTS, (*driven, *carried, *tables, *hidden), strict=True))
-    own: dict[str, Attr] = {"rounding": rounding, **contract(numerics)}
+    own: dict[str, Attr] = {"rounding": rounding, **contract(numerics), **internals(numerics)}
     own |= {"cifg": True} if is_coupled(signature.attrs) else {}
     operands: tuple[int | Constant, ...] = (X, H0, C0, W_INPUT, W_RECURRENT, bias)
     if projected:
@@ -210,7 +214,7 @@ def fast(signature: Signature, *operands: np.ndarray | None) -> Arrays:
 
 
 def count_cell_saturations(signature: Signature, *operands: np.ndarray | None) -> int:
-    """How many values of c were clamped to 16 bits, over all frames, rows and units."""
+    """How many values of c were clamped, over all frames, rows and units."""
     return _run(signature, by_name(signature.attrs, operands))[3]
 
 
@@ -231,7 +235,8 @@ def _run(
         arrays["recurrent_shift"], order_of(hidden, kind_w, signature.attrs), CODES[word],
         is_coupled(signature.attrs),
         arrays["sigmoid_table"], arrays["tanh_table"], arrays["tanh_table"] if table is None else table,
-        fraction if table is None else GATE_FRACTION, powers, CODES[after], *bounds(hidden.dtype),
+        fraction if table is None else GATE_FRACTION, powers, CODES[after], grid_of(signature.attrs),
+        *bounds(hidden.dtype),
         *_projection(signature, arrays),
         *(norm_arguments(signature, arrays) if is_normed(signature.attrs) else no_norm()),
     )  # fmt: skip

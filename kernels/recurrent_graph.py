@@ -12,11 +12,14 @@ from nnaq.ir.op import lookup as operator
 from nnaq.ir.types import Quant, TensorType, storage
 from nnaq.kernels.accumulate import accumulator
 from nnaq.kernels.fixedpoint import quantize_multiplier
+from nnaq.kernels.internals import zero_bits
 from nnaq.kernels.narrow import contract_of
 from nnaq.kernels.recurrent_numbers import (
     CURVE_SCALE,
     CURVE_TO_CODES,
     GATE_SCALE,
+    HIGH,
+    LOW,
     Pair,
     product_rounding,
 )
@@ -34,6 +37,7 @@ class StepGraph:
         self.after = product_rounding(self.rounding)
         self.sums: dict[str, Attr] = {"rounding": self.rounding, **contract_of(signature.attrs)}
         self.batch, self.units = batch, units
+        self.zero_bits = zero_bits(signature.attrs)
         self.gates = TensorType("i16", (batch, units), Quant((GATE_SCALE,)))
         self.levels = TensorType("i16", (batch, units), Quant((CURVE_SCALE,)))
 
@@ -100,4 +104,25 @@ class StepGraph:
 
     def curve(self, op: str, value: str, table: str) -> str:
         """sigmoid or tanh from Q3.12 to Q0.15."""
-        return self.node(op, (value, table, *self.scaling(CURVE_TO_CODES)), self.levels, f"{op}_{value}")
+        made = self.node(op, (value, table, *self.scaling(CURVE_TO_CODES)), self.levels, f"{op}_{value}")
+        return self.coarse(made, self.levels)
+
+    def coarse(self, value: str, kind: TensorType, name: str = "") -> str:
+        """coarse_k: limited to what rounds to no more than the end, rounded to steps of 2^k, lifted."""
+        if not self.zero_bits:
+            return value
+        step, name = 2**self.zero_bits, name or f"{value}_coarse"
+        limits: dict[str, Attr] = {"low": LOW, "high": HIGH - step // 2}
+        limited = self.node("clip", (value,), kind, f"{name}_limited", attrs=limits)
+        steps = TensorType("i16", kind.shape, Quant((kind.scale * step,)))
+        rescale = self.rescale(quantize_multiplier(1 / step, "single"))
+        counted = self.node("rescale", (limited, *rescale), steps, f"{name}_steps", "single")
+        return self.lifted(counted, step, kind, name)
+
+    def lifted(self, value: str, factor: int, kind: TensorType, name: str) -> str:
+        """sat16(value * factor): a product with a whole constant, which no rounding touches."""
+        one = TensorType("i16", (1,), Quant((1.0 / factor,)))
+        constant = self.builder.constant("factor", np.array([factor], np.int16), one)
+        return self.node(
+            "mul", (value, constant, *self.rescale(quantize_multiplier(1.0, self.after))), kind, name
+        )

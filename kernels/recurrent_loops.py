@@ -9,6 +9,7 @@ from nnaq.ir.types import TensorType
 from nnaq.jit import jit
 from nnaq.kernels.accumulate import order_of, requantize_rows
 from nnaq.kernels.fixedpoint import CODES, requantize
+from nnaq.kernels.internals import fitted_16
 from nnaq.kernels.lut import lookup
 from nnaq.kernels.recurrent_numbers import HIGH, LOW, Pair
 from nnaq.kernels.weight_rows import centred, weights_of
@@ -47,6 +48,6 @@ def scaled_16(value, multiplier, rounding):  # type: ignore[no-untyped-def]
 
 
 @jit
-def curve_16(a, table, multiplier, rounding):  # type: ignore[no-untyped-def]
-    """The Q0.15 value of a table at a."""
-    return scaled_16(lookup(a, table), multiplier, rounding)
+def level_16(a, table, multiplier, rounding, grid):  # type: ignore[no-untyped-def]
+    """The Q0.15 value of a table at a, as coarse as the internals of the node."""
+    return fitted_16(requantize(lookup(a, table), multiplier[0], multiplier[1], rounding), grid)

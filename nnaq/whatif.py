@@ -20,8 +20,9 @@ from nnaq.errors import DataError, LoweringError
 from nnaq.ir.numerics import ROUNDINGS, Numerics, Overflow, Rounding
 from nnaq.tasks.metrics import Fidelity, Figure, parse_metric, sqnr_db
 
-SWEEPS = ("rounding", "accumulator", "lut")
+SWEEPS = ("rounding", "accumulator", "lut", "internals")
 WIDTHS = (28, 24, 22, 20, 18, 16)
+INTERNALS = (16, 12, 8, 7, 6)
 PARITY = ("pot_shift", "half_even", "double_m16")
 """Roundings that other runtimes need: not choices of a chip, and not of every scale."""
 
@@ -54,6 +55,11 @@ def choices(own: Numerics, sweep: str) -> Iterator[tuple[str, Numerics]]:
                 narrow = replace(own, accumulator_bits=bits, overflow=overflow)
                 if narrow != own:
                     yield f"{bits} bits, {overflow}", narrow
+    elif sweep == "internals":
+        yield f"{own.internal_bits} bits", own
+        for bits in INTERNALS:
+            if bits != own.internal_bits:
+                yield f"{bits} bits", replace(own, internal_bits=bits)
     else:
         for entries, word in ((513, "513, interpolated"), (65536, "65536, direct")):
             yield word, replace(own, lut_entries=entries)

@@ -8,10 +8,12 @@ import numpy as np
 from hypothesis import strategies as st
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
+from nnaq import interpret
 from nnaq.ir.numerics import ROUNDINGS, Numerics
 from nnaq.ir.op import Attr, Op, Prepared, Signature, lookup
 from nnaq.ir.types import Quant, TensorType, bounds, storage
-from nnaq.kernels.lstm_numbers import unprojected
+from nnaq.kernels.gru_numbers import NAMES
+from nnaq.kernels.lstm_numbers import operand_names, unprojected
 from nnaq.kernels.recurrent_numbers import GATE_SCALE
 
 LSTM, GRU = lookup("lstm"), lookup("gru")
@@ -229,6 +231,21 @@ def in_chunks(op: Op, signature: Signature, arrays: Arrays, size: int) -> Arrays
         y, *states = op.fast(signature, x[start : start + size], *states, *constants)  # type: ignore[assignment]
         pieces.append(y)
     return (np.concatenate(pieces), *states)
+
+
+def in_frames(op: Op, signature: Signature, arrays: Arrays) -> Arrays:
+    """The results of the operator's graph of primitives, frame by frame."""
+    count = len(signature.outputs) - 1
+    graph, states, ys = op.primitives(signature), list(arrays[1 : 1 + count]), []
+    assert graph is not None
+    names = operand_names(signature.attrs)[3:] if op is LSTM else NAMES[2:]
+    constants = {n: v for n, v in zip(names, arrays[1 + count :], strict=False) if v is not None}
+    for frame in arrays[0]:
+        values = {"x": frame, **dict(zip("hc", states, strict=False)), **constants}
+        step = interpret.run(graph, values, mode="reference").outputs
+        states = [step[f"{name}_next"] for name in "hc"[:count]]
+        ys.append(states[0])
+    return (np.stack(ys), *states)
 
 
 def dequantised(signature: Signature, arrays: Arrays) -> dict[int, np.ndarray]:

@@ -28,13 +28,14 @@ def test_every_choice_of_the_contract_has_a_row(swept):
     assert list(of(swept, "rounding")) == ["single", "double", "half_up_shift", "floor", "truncate"]
     assert len(of(swept, "accumulator")) == 13
     assert len(of(swept, "lut")) == 2
+    assert list(of(swept, "internals")) == ["16 bits", "12 bits", "8 bits", "7 bits", "6 bits"]
     assert all(row["refused"] == "" for row in swept)
 
 
 def test_the_targets_own_contract_changes_nothing(swept):
     own = [row for row in swept if row["is_own"]]
-    assert [row["choice"] for row in own] == ["single", "32 bits", "513, interpolated"]
-    assert [row["changed"] for row in own] == [0, 0, 0]
+    assert [row["choice"] for row in own] == ["single", "32 bits", "513, interpolated", "16 bits"]
+    assert [row["changed"] for row in own] == [0, 0, 0, 0]
     assert len({json.dumps(row["sqnr_db"]) for row in own}) == 1
 
 
@@ -64,6 +65,6 @@ def test_the_table_says_the_same_as_the_csv(nnaq, place, tmp_path):
 def test_an_unknown_sweep_is_refused_before_anything_runs(nnaq, place, tmp_path):
     before = files(tmp_path)
     said = nnaq("numerics", *words(place), "--sweep", "rounding,widths", "--csv", tmp_path / "rows.csv")
-    refused(said, "no sweep 'widths'", "rounding, accumulator, lut")
+    refused(said, "no sweep 'widths'", "rounding, accumulator, lut, internals")
     one_line(said)
     assert files(tmp_path) == before

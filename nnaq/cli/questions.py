@@ -72,7 +72,7 @@ def numerics(
     calibrate: Calibrate,
     sweep: Annotated[
         str, typer.Option("--sweep", help="What is changed, one choice at a time, separated by commas.")
-    ] = "rounding,accumulator,lut",
+    ] = "rounding,accumulator,lut,internals",
     target: TargetName = "edge8",
     evaluate: Evaluate = None,
     recipe: RecipeName = None,
@@ -90,8 +90,8 @@ def numerics(
 
     The model is lowered once; then the target's contract is changed, one choice at a time, with the
     same ranges and widths, and judged on the same recordings. Sweeps are rounding (of every
-    requantisation), accumulator (its width, and what it does when it overflows) and lut (entries of a
-    16-bit table).
+    requantisation), accumulator (its width, and what it does when it overflows), lut (entries of a
+    16-bit table) and internals (bits of the gates and cells of recurrent layers).
     """
     from nnaq.artifact import write_text
     from nnaq.lowering import lower_file

@@ -7,7 +7,7 @@ worked out before it. The formula is that of `nnaq.kernels.gru`.
 from collections.abc import Mapping
 
 from nnaq.export.bodies_fixedpoint import rescaler
-from nnaq.export.bodies_recurrent import Curve, Layer, centred_codes, driven_by, sat16, scaling_of
+from nnaq.export.bodies_recurrent import Curve, Layer, centred_codes, driven_by, fitted, sat16, scaling_of
 from nnaq.export.body_builder import Body
 from nnaq.ir.op import Signature
 from nnaq.kernels.fixedpoint import quantize_multiplier
@@ -20,7 +20,7 @@ class _Cell:
 
     def __init__(self, body: Body, signature: Signature, names: Mapping[str, str]) -> None:
         self.hidden, self.resets_first = signature.input(H0), resets_first(signature.attrs)
-        after = product_rounding(str(signature.attrs["rounding"]))
+        self.attrs, after = signature.attrs, product_rounding(str(signature.attrs["rounding"]))
         kinds = self.hidden, signature.input(W_RECURRENT)
         self.recurrent = Layer.of(body, names, "recurrent", kinds, signature.attrs, "recurrent_bias")
         curves, self.product = (
@@ -28,7 +28,7 @@ class _Cell:
             for scale in (CURVE_TO_CODES, PRODUCT_TO_CODES)
         )
         self.sigmoid, self.tanh = (
-            Curve.of(body, names[name], int(signature.input(NAMES.index(name)).shape[0]), curves)
+            Curve.of(body, names[name], int(signature.input(NAMES.index(name)).shape[0]), curves, self.attrs)
             for name in ("sigmoid_table", "tanh_table")
         )
         self.factor = body.wide(names["state_factor"])
@@ -42,13 +42,13 @@ class _Cell:
         *sharp, driven_n = body.split(driven, 3)
         *carried, carried_n = body.split(sat16(body, self.recurrent.sums(body, h)), 3)
         r, z = (
-            self.sigmoid.value(body, sat16(body, body.add(one, other)))
+            self.sigmoid.value(body, fitted(body, body.add(one, other), self.attrs))
             for one, other in zip(sharp, carried, strict=True)
         )
         added = self.reset(body, r, h, carried_n)
-        n = self.tanh.value(body, sat16(body, body.add(driven_n, added)))
+        n = self.tanh.value(body, fitted(body, body.add(driven_n, added), self.attrs))
         before = sat16(body, self.state.requantize(body, body.mul(h, self.factor)))
-        rest = sat16(body, body.sub(body.constant(2**15), z))
+        rest = fitted(body, body.sub(body.constant(2**15), z), self.attrs)
         total = body.add(body.mul(rest, n), body.mul(z, before))
         return centred_codes(body, self.last.requantize(body, total), self.hidden)
 

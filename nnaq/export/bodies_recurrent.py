@@ -13,6 +13,7 @@ from nnaq.export.bodies_norm import group_norm
 from nnaq.export.body_builder import Body
 from nnaq.ir.op import Attr, Signature
 from nnaq.ir.types import Quant, TensorType, bounds
+from nnaq.kernels.internals import grid_of
 from nnaq.kernels.lstm_numbers import (
     C0,
     H0,
@@ -44,20 +45,23 @@ class Curve:
     left: str
     steps: str | None
     scaling: Rescaler
+    attrs: Mapping[str, Attr]
 
     @classmethod
-    def of(cls, body: Body, table: str, entries: int, scaling: Rescaler) -> "Curve":
+    def of(
+        cls, body: Body, table: str, entries: int, scaling: Rescaler, attrs: Mapping[str, Attr]
+    ) -> "Curve":
         wide = body.wide(table)
         left = body.mul(wide, body.constant(128))
         if entries == 65536:
-            return cls(left, None, scaling)
+            return cls(left, None, scaling, attrs)
         right = body.apply("Slice", wide, body.constant([1]), body.constant([513]))
         steps = body.sub(right, body.apply("Slice", wide, body.constant([0]), body.constant([512])))
-        return cls(left, steps, scaling)
+        return cls(left, steps, scaling, attrs)
 
     def value(self, body: Body, q: str) -> str:
         """The Q0.15 value of the table at INT64 codes q."""
-        return sat16(body, self.scaling.requantize(body, self._interpolated(body, q)))
+        return fitted(body, self.scaling.requantize(body, self._interpolated(body, q)), self.attrs)
 
     def _interpolated(self, body: Body, q: str) -> str:
         if self.steps is None:
@@ -101,6 +105,21 @@ def sat16(body: Body, x: str) -> str:
     return body.clip(x, LOW, HIGH)
 
 
+def fitted(body: Body, x: str, attrs: Mapping[str, Attr]) -> str:
+    """coarse_k(sat16(x))."""
+    return coarse(body, sat16(body, x), attrs)
+
+
+def coarse(body: Body, x: str, attrs: Mapping[str, Attr]) -> str:
+    """coarse_k of `nnaq.kernels.internals`; x itself for internals of 16 bits."""
+    grid = grid_of(attrs)
+    if grid is None:
+        return x
+    half, mask = grid
+    limited = body.apply("Min", body.add(x, body.constant(half)), body.constant(HIGH))
+    return body.apply("BitwiseAnd", limited, body.constant(mask))
+
+
 def scaling_of(body: Body, pair: Pair, rounding: str) -> Rescaler:
     """A multiplier and a shift that the formula fixes."""
     return rescaler(body, body.constant(pair[0]), body.constant(pair[1]), rounding)
@@ -117,7 +136,7 @@ class _Cell:
 
     def __init__(self, body: Body, signature: Signature, names: Mapping[str, str]) -> None:
         self.hidden, self.fraction = signature.input(H0), cell_fraction(signature.input(C0))
-        after = product_rounding(str(signature.attrs["rounding"]))
+        self.attrs, after = signature.attrs, product_rounding(str(signature.attrs["rounding"]))
         self.coupled, self.made = is_coupled(signature.attrs), self.hidden
         kinds = self.hidden, signature.input(W_RECURRENT)
         self.recurrent, self.projection = Layer.of(body, names, "recurrent", kinds, signature.attrs), None
@@ -132,7 +151,9 @@ class _Cell:
             scaling_of(body, pair, after) for pair in power_multipliers(self.fraction, after)
         )
         self.sigmoid, self.tanh, self.cell = (
-            Curve.of(body, names[name], _entries(signature, name), curves) if name in names else None
+            Curve.of(body, names[name], _entries(signature, name), curves, self.attrs)
+            if name in names
+            else None
             for name in ("sigmoid_table", "tanh_table", "cell_table")
         )
 
@@ -141,10 +162,10 @@ class _Cell:
         a = sat16(body, body.add(driven, sat16(body, self.recurrent.sums(body, h))))
         if self.norm is not None:
             a = body.wide(group_norm(body, self.norm, a, *self.norm_names)[0])
-        i, f, g, o = self.gates(body, a)
+        i, f, g, o = self.gates(body, coarse(body, a, self.attrs))
         kept = sat16(body, self.keep.requantize(body, body.mul(f, c)))
         new = sat16(body, self.new.requantize(body, body.mul(i, g)))
-        c = sat16(body, body.add(kept, new))
+        c = fitted(body, body.add(kept, new), self.attrs)
         squashed = self.squash.requantize(body, body.mul(self.tanh_of_cell(body, c), o))
         h = centred_codes(body, squashed, self.made)
         if self.projection is not None:
@@ -160,7 +181,7 @@ class _Cell:
             self.sigmoid.value(body, body.apply("Concat", *sharp, last, axis=-1)), len(parts) - 1
         )
         f, o = levels[-2:]
-        i = sat16(body, body.sub(body.constant(HIGH), f)) if self.coupled else levels[0]
+        i = fitted(body, body.sub(body.constant(HIGH), f), self.attrs) if self.coupled else levels[0]
         return i, f, self.tanh.value(body, g), o
 
     def tanh_of_cell(self, body: Body, c: str) -> str:

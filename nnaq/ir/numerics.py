@@ -26,11 +26,13 @@ class Numerics:
     overflow          what a narrow accumulator does: `saturate` after every block, or `wrap`
     array_depth       products that a block adds exactly, K ascending, before it saturates
     lut_entries       of the table of a 16-bit operand: 513 (interpolated) or 65536 (direct)
+    internal_bits     of what lstm and gru hold between their sums of products and their results, 6 to 16
 
     Accumulators are those of fully_connected, matmul, the convolutions, lstm and gru
     (kernels/narrow.py); sums of normalisations and reductions are exact. lut_entries holds for functions
     of one variable and the curves of lstm and gru; softmax, log, roots, division and normalisations have
-    tables of their own formats, which no contract changes.
+    tables of their own formats, which no contract changes. internal_bits holds for pre-activations, levels
+    of gates and cells (kernels/internals.py).
     """
 
     rounding: Rounding = "single"
@@ -39,6 +41,7 @@ class Numerics:
     overflow: Overflow = "saturate"
     array_depth: int = 32
     lut_entries: int = 513
+    internal_bits: int = 16
 
     @property
     def is_narrow(self) -> bool:

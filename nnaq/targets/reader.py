@@ -78,6 +78,7 @@ class _Numerics(_Table):
     overflow: Literal["saturate", "wrap"] = Field(default="saturate", description='"saturate" or "wrap"')
     array_depth: int = Field(default=32, ge=1, description="a whole number of products, at least 1")
     lut_entries: Literal[513, 65536] = Field(default=513, description="513 or 65536")
+    internal_bits: int = Field(default=16, ge=6, le=16, description="a whole number from 6 to 16")
 
 
 class _Ops(_Table):

@@ -22,8 +22,9 @@ Backward, from the last frame on, with dh that of the frame behind it (of the re
     comes first
 
 where the sums are over frames and batch, each a product of matrices. In the slopes r, z and n are the
-ideal function at its argument, elsewhere what the table gave. k never saturates. Over no frames dh is
-handed on.
+ideal function at its argument, elsewhere what the table gave. k never saturates. Internals of fewer than 16
+bits (`nnaq.kernels.internals`) are followed: a and the levels are the coarse ones, and a level that saturates
+stops its gradient, 1 - z too. Over no frames dh is handed on.
 """
 
 from collections.abc import Sequence
@@ -83,7 +84,9 @@ def gradients(
 
 def _factors(codes: Trace, states: Tensor, first: bool) -> _Factors:
     """states: h before every frame."""
-    r, z, n, p = (reals(level, CURVE_SCALE, states) for level in (codes.r, codes.z, codes.n, codes.p.values))
+    r, z, rest, n, p = (
+        reals(level.values, CURVE_SCALE, states) for level in (codes.r, codes.z, codes.rest, codes.n, codes.p)
+    )
     frames, batch, units = states.shape
     clipped = codes.carried.clipped.reshape(frames, batch, 3, units)
     a = reals(codes.a.values, GATE_SCALE, states).view(frames, batch, 3, units)
@@ -92,10 +95,12 @@ def _factors(codes: Trace, states: Tensor, first: bool) -> _Factors:
     torch.mul(
         sigmoid_slope(a[:, :, 0]), states if first else reals(carried, GATE_SCALE, r), out=gates[:, :, 0]
     )
-    torch.mul(sigmoid_slope(a[:, :, 1]), p - n, out=gates[:, :, 1])
-    torch.mul(tanh_slope(a[:, :, 2]), 1 - z, out=gates[:, :, 2])
+    torch.mul(sigmoid_slope(a[:, :, 1]), p - masked(n, codes.rest.clipped), out=gates[:, :, 1])
+    torch.mul(tanh_slope(a[:, :, 2]), rest, out=gates[:, :, 2])
     stopped = codes.a.clipped.reshape(frames, batch, 3, units)
     stopped[:, :, 1:] |= codes.h.clipped[:, :, None]
+    for gate, level in enumerate((codes.r, codes.z, codes.n)):
+        stopped[:, :, gate] |= level.clipped
     new = masked(torch.ones_like(r) if first else r, clipped[:, :, 2])
     return _Factors(masked(gates, stopped), new, r, masked(z, codes.p.clipped | codes.h.clipped))
 

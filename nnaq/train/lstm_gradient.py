@@ -23,7 +23,9 @@ the last frame on, with dh and dc those of the frame behind it (of the results h
     dx = dA W_x;  db = Σ dA;  dW_x = Σ dA' x_t;  dW_h = Σ dR' h_{t-1};  dW_p = Σ dp' m
 
 where the sums are over frames and batch, each one product of matrices. In the slopes i, f, g, o and k are
-the ideal function at a and d, elsewhere what the table gave. Over no frames dh and dc are handed on.
+the ideal function at a and d, elsewhere what the table gave. Internals of fewer than 16 bits
+(`nnaq.kernels.internals`) are followed: a, c and the levels are the coarse ones, and a level that saturates
+stops its gradient, i of coupled gates too. Over no frames dh and dc are handed on.
 """
 
 from collections.abc import Sequence
@@ -100,10 +102,11 @@ def gradients(
 def _factors(codes: Trace, scale: float, like: Tensor, coupled: bool) -> _Factors:
     """scale: of the cell."""
     i, f, g, o, k = (
-        reals(level, CURVE_SCALE, like) for level in (codes.i, codes.f, codes.g, codes.o, codes.k)
+        reals(level.values, CURVE_SCALE, like) for level in (codes.i, codes.f, codes.g, codes.o, codes.k)
     )
     c = reals(codes.c_before, scale, like)
-    others = (c - g, i, k) if coupled else (g, c, i, k)
+    levels = (codes.f, codes.g, codes.o) if coupled else (codes.i, codes.f, codes.g, codes.o)
+    others = (c - masked(g, codes.i.clipped), i, k) if coupled else (g, c, i, k)
     frames, batch, units = c.shape
     a = reals(codes.a.values, GATE_SCALE, like).view(frames, batch, len(others), units)
     gates = torch.empty_like(a)
@@ -113,8 +116,10 @@ def _factors(codes: Trace, scale: float, like: Tensor, coupled: bool) -> _Factor
     gates = masked(gates, codes.a.clipped)
     stopped = codes.c.clipped[:, :, None].repeat(len(others), 2)
     stopped[:, :, -1] = codes.m.clipped
+    for gate, level in enumerate(levels):
+        stopped[:, :, gate] |= level.clipped
     d = reals(codes.argument.values, codes.step, like)
-    cell = masked(o * tanh_slope(d), codes.argument.clipped | codes.m.clipped)
+    cell = masked(o * tanh_slope(d), codes.argument.clipped | codes.k.clipped | codes.m.clipped)
     return _Factors(masked(gates, stopped), cell, masked(f, codes.c.clipped))
 
 

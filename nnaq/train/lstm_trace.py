@@ -7,6 +7,7 @@ import numpy as np
 
 from nnaq.ir.op import Signature
 from nnaq.ir.types import bounds
+from nnaq.kernels.internals import grid_of
 from nnaq.kernels.lstm_numbers import (
     C0,
     H0,
@@ -30,9 +31,11 @@ from nnaq.train.recurrent_trace import (
     before,
     cells,
     clamped,
+    coarse,
     curve,
     layer_codes,
     rescaled,
+    unclipped,
 )
 
 
@@ -47,15 +50,15 @@ class Trace:
     driven: Codes
     carried: Codes
     a: Codes
-    i: np.ndarray
-    f: np.ndarray
-    g: np.ndarray
-    o: np.ndarray
+    i: Codes
+    f: Codes
+    g: Codes
+    o: Codes
     c_before: np.ndarray
     c: Codes
     argument: Codes
     step: float
-    k: np.ndarray
+    k: Codes
     m: Codes
     h: Codes | None
 
@@ -64,35 +67,40 @@ def trace(signature: Signature, arrays: Sequence[np.ndarray | None], y: np.ndarr
     """The integers inside a node that made the codes y."""
     named, attrs, hidden = by_name(signature.attrs, arrays), signature.attrs, signature.input(H0)
     fraction, after = cell_fraction(signature.input(C0)), product_rounding(str(attrs["rounding"]))
-    powers = power_multipliers(fraction, after)
+    powers, grid = power_multipliers(fraction, after), grid_of(attrs)
     inputs = Layer(signature.input(X), signature.input(W_INPUT), "input", "bias")
     driven = layer_codes(inputs, named, attrs, named["x"])
     recurrent = Layer(hidden, signature.input(W_RECURRENT), "recurrent")
     carried = layer_codes(recurrent, named, attrs, before(y, named["h0"]))
-    a = added(driven, carried)
+    a = coarse(added(driven, carried), grid)
     i, f, g, o = _levels(signature, named, a.values)
-    c = cells(f, np.multiply(i, g, dtype=np.int32), named["c0"], (powers.keep, powers.new), after)
+    new = np.multiply(i.values, g.values, dtype=np.int32)
+    c = cells(f.values, new, named["c0"], (powers.keep, powers.new), after, grid)
     full = named.get("cell_table")
-    argument = _in_gate_format(c.values, fraction, after) if full is None else _as_it_is(c.values)
-    squash = curve(named["tanh_table"] if full is None else full, powers.curve, after)
+    argument = _in_gate_format(c.values, fraction, after) if full is None else unclipped(c.values)
+    squash = curve(named["tanh_table"] if full is None else full, powers.curve, after, grid)
     k = at(argument.values, squash)
     projected = "w_projection" in named
     limits = (unprojected(hidden) if projected else hidden).zero_point, *bounds(hidden.dtype)
-    m = rescaled(np.multiply(k, o, dtype=np.int32), pair_of(named, "hidden"), after, limits)
+    m = rescaled(np.multiply(k.values, o.values, dtype=np.int32), pair_of(named, "hidden"), after, limits)
     h = _projected(signature, named, m.values) if projected else None
     step = GATE_SCALE if full is None else 2.0**-fraction
     return Trace(driven, carried, a, i, f, g, o, before(c.values, named["c0"]), c, argument, step, k, m, h)
 
 
-def _levels(signature: Signature, named: dict[str, np.ndarray], a: np.ndarray) -> list[np.ndarray]:
+def _levels(signature: Signature, named: dict[str, np.ndarray], a: np.ndarray) -> list[Codes]:
     """i, f, g, o in Q0.15."""
+    grid = grid_of(signature.attrs)
     coupled, after = is_coupled(signature.attrs), product_rounding(str(signature.attrs["rounding"]))
     pair = power_multipliers(cell_fraction(signature.input(C0)), after).curve
-    sigmoid, tanh = (curve(named[f"{name}_table"], pair, after) for name in ("sigmoid", "tanh"))
+    sigmoid, tanh = (curve(named[f"{name}_table"], pair, after, grid) for name in ("sigmoid", "tanh"))
     before_g = (sigmoid,) if coupled else (sigmoid, sigmoid)
     gates = np.split(a, len(before_g) + 2, axis=-1)
     levels = [at(*pair) for pair in zip(gates, (*before_g, tanh, sigmoid), strict=True)]
-    return [np.asarray(HIGH - levels[0], np.int16), *levels] if coupled else levels
+    if not coupled:
+        return levels
+    rest = unclipped(np.asarray(HIGH - levels[0].values, np.int16))
+    return [coarse(rest, grid), *levels]
 
 
 def _in_gate_format(c: np.ndarray, fraction: int, rounding: str) -> Codes:
@@ -100,10 +108,6 @@ def _in_gate_format(c: np.ndarray, fraction: int, rounding: str) -> Codes:
     if fraction > GATE_FRACTION:
         return rescaled(c, power_multipliers(fraction, rounding).cell, rounding)
     return clamped(c.astype(np.int32) << (GATE_FRACTION - fraction))
-
-
-def _as_it_is(c: np.ndarray) -> Codes:
-    return Codes(c, np.zeros(c.shape, np.bool_))
 
 
 def _projected(signature: Signature, named: dict[str, np.ndarray], m: np.ndarray) -> Codes:

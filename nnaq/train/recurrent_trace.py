@@ -24,12 +24,14 @@ from nnaq.jit import jit
 from nnaq.kernels.accumulate import order_of, sum_products
 from nnaq.kernels.boundary import largest_distance
 from nnaq.kernels.fixedpoint import CODES, requantize, saturate
+from nnaq.kernels.internals import fitted_16, passes_16
 from nnaq.kernels.narrow import Order
-from nnaq.kernels.recurrent_loops import clamp_16, curve_16, scaled_16
+from nnaq.kernels.recurrent_loops import level_16, scaled_16
 from nnaq.kernels.recurrent_numbers import HIGH, LOW, Pair
 from nnaq.kernels.weight_rows import centred, weights_of
 
 Limits = tuple[int, int, int]  # zero_point, lowest and highest code
+Grid = tuple[int, int] | None  # of the internals; None: 16 bits
 GATE_LIMITS = 0, LOW, HIGH
 EVERY_ROW = slice(None)
 BLOCK = 2048  # positions whose sums are held at a time
@@ -121,18 +123,34 @@ def clamped(values: np.ndarray) -> Codes:
     return Codes(made.astype(np.int16), made != values)
 
 
-def curve(table: np.ndarray, pair: Pair, rounding: str) -> np.ndarray:
-    """The Q0.15 values of a table at the codes -32768 … 32767: what `at` reads."""
+def coarse(codes: Codes, grid: Grid) -> Codes:
+    """coarse_k of codes (`nnaq.kernels.internals`), clipped where they were or are now."""
+    if grid is None:
+        return codes
+    half, mask = grid
+    values = np.minimum(np.add(codes.values, half, dtype=np.int32), HIGH) & mask
+    return Codes(values.astype(np.int16), codes.clipped | (codes.values > HIGH - half))
+
+
+def curve(table: np.ndarray, pair: Pair, rounding: str, grid: Grid) -> Codes:
+    """The Q0.15 values of a table at the codes -32768 … 32767, coarse_k of them: what `at` reads."""
     made = np.empty(2**16, np.int16)
     _curve(table, pair, CODES[rounding], made)
-    return made
+    return coarse(unclipped(made), grid)
 
 
-def at(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+def at(codes: np.ndarray, curve: Codes) -> Codes:
     """What a curve has for codes."""
     made = np.empty(codes.shape, np.int16)
-    _at(np.ascontiguousarray(codes).reshape(-1), values, made.reshape(-1))
-    return made
+    _at(np.ascontiguousarray(codes).reshape(-1), curve.values, made.reshape(-1))
+    if not curve.clipped.any():
+        return unclipped(made)
+    return Codes(made, curve.clipped[np.add(codes, 2**15, dtype=np.int32)])
+
+
+def unclipped(values: np.ndarray) -> Codes:
+    """Codes that no clamp changed; all their marks are one."""
+    return Codes(values, np.broadcast_to(np.False_, values.shape))
 
 
 def rescaled(values: np.ndarray, pair: Pair, rounding: str, limits: Limits = GATE_LIMITS) -> Codes:
@@ -143,14 +161,16 @@ def rescaled(values: np.ndarray, pair: Pair, rounding: str, limits: Limits = GAT
     return made
 
 
-def cells(f: np.ndarray, new: np.ndarray, c: np.ndarray, powers: tuple[Pair, Pair], rounding: str) -> Codes:
+def cells(
+    f: np.ndarray, new: np.ndarray, c: np.ndarray, powers: tuple[Pair, Pair], rounding: str, grid: Grid
+) -> Codes:
     """c_t = sat16(sat16(requantize(f*c, keep)) + sat16(requantize(new, fresh))) [T, B, H], from c [B, H] on.
 
-    new: i*g in int32. powers: keep and fresh.
+    new: i*g in int32. powers: keep and fresh. coarse_k follows.
     """
     shape = len(f), c.size
     made, state = Codes.empty(shape), c.astype(np.int16, order="C").reshape(-1)
-    _cells(f.reshape(shape), new.reshape(shape), *made, state, powers, CODES[rounding])
+    _cells(f.reshape(shape), new.reshape(shape), *made, state, powers, CODES[rounding], grid)
     return Codes(*(array.reshape(f.shape) for array in made))
 
 
@@ -182,7 +202,7 @@ def _added(a, b, out, clipped):  # type: ignore[no-untyped-def]
 @jit
 def _curve(table, pair, rounding, out):  # type: ignore[no-untyped-def]
     for i in range(out.size):
-        out[i] = curve_16(i - 32768, table, pair, rounding)
+        out[i] = level_16(i - 32768, table, pair, rounding, None)
 
 
 @jit
@@ -201,13 +221,13 @@ def _rescaled(values, pair, rounding, zero_y, low, high, out, clipped):  # type:
 
 
 @jit
-def _cells(f, new, out, clipped, c, powers, rounding):  # type: ignore[no-untyped-def]
+def _cells(f, new, out, clipped, c, powers, rounding, grid):  # type: ignore[no-untyped-def]
     frames, count = f.shape
     keep, fresh = powers
     for t in range(frames):
         for i in range(count):
             kept = scaled_16(np.int64(f[t, i]) * c[i], keep, rounding)
             total = kept + scaled_16(np.int64(new[t, i]), fresh, rounding)
-            c[i] = clamp_16(total)
+            c[i] = fitted_16(total, grid)
             out[t, i] = c[i]
-            clipped[t, i] = total != c[i]
+            clipped[t, i] = passes_16(total, grid)

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from recurrent_nodes import GRU, LSTM, Choice, Sizes, assert_equal, choices, gru_node, lstm_node
+from recurrent_nodes import GRU, LSTM, Choice, Sizes, assert_equal, choices, gru_node, in_frames, lstm_node
 from strategies import assert_fast_is_reference, codes, integer_node, quantised, roundings, zero_points
 
-from nnaq import interpret
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.types import TensorType, bounds
-from nnaq.kernels.gru_numbers import NAMES
-from nnaq.kernels.lstm_numbers import operand_names as lstm_names
 from nnaq.kernels.narrow import ATTRIBUTES, Narrow, contract, sum_reference
 
 LAYERS = ("fully_connected", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d")
@@ -192,20 +189,6 @@ def test_a_wide_contract_leaves_no_trace():
 # --- recurrent operators: an accumulator of its own for each of their products
 
 
-def in_frames(graph, names, signature, arrays):
-    """The results of the graph of primitives, frame by frame."""
-    states, ys = list(arrays[1 : len(signature.outputs)]), []
-    constants = [
-        (n, v) for n, v in zip(names, arrays[len(signature.outputs) :], strict=False) if v is not None
-    ]
-    for frame in arrays[0]:
-        values = {"x": frame, **dict(zip("hc", states, strict=False)), **dict(constants)}
-        step = interpret.run(graph, values, mode="reference").outputs
-        states = [step[f"{name}_next"] for name in "hc"[: len(states)]]
-        ys.append(states[0])
-    return (np.stack(ys), *states)
-
-
 @pytest.mark.parametrize("op", [LSTM, GRU], ids=["lstm", "gru"])
 @settings(max_examples=60)
 @given(st.data())
@@ -216,8 +199,7 @@ def test_recurrent_operators(op, data):
     signature, arrays = (lstm_node if op is LSTM else gru_node)(choice)
     fast = op.fast(signature, *arrays)
     assert_equal(fast, op.reference(signature, *arrays))
-    names = lstm_names(signature.attrs)[3:] if op is LSTM else NAMES[2:]
-    assert_equal(fast, in_frames(op.primitives(signature), names, signature, arrays))
+    assert_equal(fast, in_frames(op, signature, arrays))
 
 
 @pytest.mark.parametrize("make", [lstm_node, gru_node])

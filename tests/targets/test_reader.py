@@ -111,9 +111,11 @@ def test_numerics_default_to_the_contract_s():
 
 
 def test_narrow_accumulators_and_full_tables_are_a_choice():
-    keys = 'accumulator_bits = 24\noverflow = "wrap"\narray_depth = 16\nlut_entries = 65536\n'
+    keys = (
+        'accumulator_bits = 24\noverflow = "wrap"\narray_depth = 16\nlut_entries = 65536\ninternal_bits = 8\n'
+    )
     found = read_target(EDGE8.replace("[numerics]\n", f"[numerics]\n{keys}"), "own.toml").numerics
-    assert found == Numerics("single", "half_even", 24, "wrap", 16, 65536)
+    assert found == Numerics("single", "half_even", 24, "wrap", 16, 65536, 8)
     assert found.is_narrow
     assert not read_target(EDGE8, "own.toml").numerics.is_narrow
 
@@ -127,6 +129,9 @@ def test_narrow_accumulators_and_full_tables_are_a_choice():
         ('overflow = "trap"', 'write "saturate" or "wrap"'),
         ("array_depth = 0", "a whole number of products, at least 1"),
         ("lut_entries = 512", "513 or 65536"),
+        ("internal_bits = 5", "a whole number from 6 to 16"),
+        ("internal_bits = 17", "a whole number from 6 to 16"),
+        ("internal_bits = 8.0", "a whole number from 6 to 16"),
     ],
 )
 def test_other_choices_are_refused(line, words):

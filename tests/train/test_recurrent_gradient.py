@@ -135,6 +135,8 @@ def step(
         count = len(node.inputs) if node.op == "concat" else len(lookup(node.op).operands)
         operands = [meaning(graph, value, reals) for value in node.inputs[:count]]
         attrs = {k: v for k, v in node.attrs.items() if k not in ("rounding",)}
+        if node.op == "clip":  # its limits are codes
+            attrs = {k: v * graph.types[node.inputs[0]].scale for k, v in attrs.items()}
         tensors = [tuple(map(torch.tensor, arrays)) for arrays in ((codes[v] for v in node.inputs), made)]
         emulated = Ran(node.op, attrs, graph.signature(node), *tensors)
         codes.update(zip(node.outputs, made, strict=True))
