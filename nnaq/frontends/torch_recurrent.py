@@ -128,7 +128,7 @@ def _first_state(call: Call, key: str, at: int, x: str) -> str:
     given = call.args[key]
     if given is None:
         width = call.args["units"] if key == "c" else call.args.get("width", call.args["units"])
-        return zeros(call, key, call.type_shape(x)[1], width)
+        return zeros(call, key if at == 0 else f"l{at}.{key}", call.type_shape(x)[1], width)
     value = call.value(given, key)
     shape = call.type_shape(value)
     if shape[0] != 1:
@@ -138,7 +138,10 @@ def _first_state(call: Call, key: str, at: int, x: str) -> str:
 
 
 def zeros(call: Call, key: str, batch: int | str, width: int) -> str:
-    """A first state of zeros; for an open batch one row of them, repeated."""
+    """A first state of zeros, each layer's its own: states that shared it would share their codes.
+
+    For an open batch one row of zeros, repeated.
+    """
     rows = batch if isinstance(batch, int) else 1
     row = call.weight(f"{call.source}.{key}0.{width}", np.zeros((rows, width)))
     return call.expanded(row, (batch, width))
