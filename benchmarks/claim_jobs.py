@@ -139,18 +139,21 @@ class Bench:
     def scheme(self, job: Job) -> dict[str, Any]:
         """Weights of some bits by a scheme."""
         bits, name = int(job.choice["bits"]), str(job.choice["scheme"])
-        tuned = self.results.get(f"tuned {TUNED_LIKE.get(name, name)}", {})
-        assert isinstance(tuned, dict)
+        tuned = {} if SCHEMES[name] is None or name in UNTUNED else self.options_of(name)
         task, twin = self.twin(job.seed, scheme_recipe(bits, name, tuned))
         found = self.tuned(task, twin, job, tuned, FLOAT.epochs) if SCHEMES[name] is not None else {}
         return {"options": dict(tuned), **found, **integers(task, twin)}
 
-    def twin(
-        self, seed: int, recipe: Recipe, target: Target | str = "edge8-sub8"
-    ) -> tuple[SpokenWordsTask, Twin]:
+    def options_of(self, scheme: str) -> dict[str, Any]:
+        """What tuning chose for a scheme."""
+        found = self.results.get(f"tuned {TUNED_LIKE.get(scheme, scheme)}")
+        if not isinstance(found, dict):
+            raise SystemExit(f"scheme {scheme} is not tuned yet; run `claims.py tune` before")
+        return found
+
+    def twin(self, seed: int, recipe: Recipe) -> tuple[SpokenWordsTask, Twin]:
         task = self.started(seed)
-        twin = prepare(task.module, task.example_inputs, recipe, target, task.calibration(), task.options)
-        return task, twin
+        return task, prepared(task, recipe, "edge8-sub8")
 
     def tuned(
         self, task: SpokenWordsTask, twin: Twin, job: Job, chosen: Mapping[str, Any], epochs: int
@@ -170,13 +173,33 @@ class Bench:
         return {"dev": task.evaluate(twin)}
 
     def awareness(self, job: Job) -> dict[str, Any]:
-        """A machine's own numerics: without awareness, with it, and with recurrent layers on the host."""
+        """A machine's own numerics, met by a model that never knew it, did, or stays in float in part."""
         way = str(job.choice["way"])
         target = machine(str(job.choice["machine"]), way)
-        recipe = parse_recipe('name = "words"\n[quantize]\nactivations = "8"\n')
-        task, twin = self.twin(job.seed, recipe, target)
+        task = self.longer(job.seed) if way == "control" else self.started(job.seed)
+        twin = prepared(task, INT8, target)
         found = self.tuned(task, twin, job, {}, FLOAT.epochs) if way == "aware" else {}
         return {**found, **integers(task, twin, target)}
+
+    def longer(self, seed: int) -> SpokenWordsTask:
+        """The float model after as many more epochs in float: what training alone gives."""
+        job = Job("longer", seed)
+        task = self.started(seed)
+        twin = prepared(task, parse_recipe(FLOATING), "edge8")
+        if (self.folder(job) / BEST).exists():
+            read_parameters(self.folder(job) / BEST, twin)
+        else:
+            self.tuned(task, twin, job, {}, FLOAT.epochs)
+        return task
+
+
+INT8 = parse_recipe('name = "words"\n[quantize]\nactivations = "8"\n')
+FLOATING = INT8.to_toml() + '[training]\nemulate = "weights"\n'
+
+
+def prepared(task: SpokenWordsTask, recipe: Recipe, target: Target | str) -> Twin:
+    """The twin of a task's module."""
+    return prepare(task.module, task.example_inputs, recipe, target, task.calibration(), task.options)
 
 
 def scheme_recipe(bits: int, scheme: str, options: Mapping[str, Any]) -> Recipe:

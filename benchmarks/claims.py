@@ -61,7 +61,7 @@ def jobs_of(given: argparse.Namespace) -> Iterator[Job]:
                 yield from (Job("scheme", seed, {"bits": bits, "scheme": scheme}) for seed in given.seeds)
     elif given.what == "awareness":
         for machine in AWARENESS:
-            for way in ("plain", "aware", "hybrid"):
+            for way in ("plain", "control", "aware", "hybrid"):
                 yield from (Job("awareness", s, {"machine": machine, "way": way}) for s in given.seeds)
 
 

@@ -42,6 +42,8 @@ def stepping(model: nn.Module, groups: list[dict]) -> Callable[[], None]:
         if isinstance(model, Twin):
             model.on_step_begin(Progress(0, 100))
         loss = nn.functional.mse_loss(model(x), goal)
+        if isinstance(model, Twin):
+            loss = loss + model.penalty()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -10,7 +10,8 @@ attention apart.
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -95,18 +96,27 @@ def _exported(
     open_axes = {name: _open_axes(name, example, options) for name, example in given.items()}
     auto = torch.export.Dim.AUTO
     dynamic = {name: dict.fromkeys(axes, auto) for name, axes in open_axes.items()}
-    training = module.training
     try:
-        with leaves(), warnings.catch_warnings():
+        with leaves(), warnings.catch_warnings(), in_evaluation(module):
             warnings.simplefilter("ignore")  # torch warns about its own insides
-            traced = torch.export.export(module.eval(), (), dict(given), dynamic_shapes=dynamic)
+            traced = torch.export.export(module, (), dict(given), dynamic_shapes=dynamic)
             return traced if _is_readable(traced.graph) else traced.run_decompositions({})
     except FrontendError:
         raise
     except Exception as error:  # torch raises whatever the module's own code does
         raise FrontendError(f"torch.export cannot read {type(module).__name__}: {_reason(error)}") from error
+
+
+@contextmanager
+def in_evaluation(module: nn.Module) -> Iterator[None]:
+    """A module in evaluation mode for a while; then every part of it in its own mode again."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
     finally:
-        module.train(training)
+        for part, mode in modes:
+            part.training = mode
 
 
 def _is_readable(graph: fx.Graph) -> bool:

@@ -68,7 +68,10 @@ def divide(call: Call) -> None:
         return floor_divide(call)
     if array is None:
         return call.result("div", [call.operand("self"), call.operand("other")])
-    inverse = call.weight(f"{call.source}.reciprocal", 1.0 / array.astype(np.float64))
+    if isinstance(call.args["other"], int | float):
+        inverse = call.weight(f"{call.source}.reciprocal", 1.0 / array.astype(np.float64))
+    else:
+        inverse = call.derived(f"{call.source}.reciprocal", "made", torch.reciprocal, "other")
     return call.result("mul", [call.operand("self"), inverse])
 
 

@@ -16,6 +16,14 @@ Held = Mapping[str, Tensor]
 Origin = Callable[[Held], Tensor]
 
 
+class Remembering(dict[str, Tensor]):
+    """What is held, for one evaluation of many origins: each node that they share is computed once."""
+
+    def __init__(self, held: Held) -> None:
+        super().__init__(held)
+        self.computed: dict[str, Any] = {}
+
+
 def stored(name: str) -> Origin:
     """The parameter or buffer itself."""
     return lambda held: held[name]
@@ -27,8 +35,11 @@ def computed(node: fx.Node, origins: Mapping[str, Origin]) -> Callable[[Held], A
     target: Any = node.target
 
     def value(held: Held) -> Any:
-        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda operand: known[operand.name](held))
-        return target(*args, **kwargs)
+        made = held.computed if isinstance(held, Remembering) else {}
+        if node.name not in made:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda operand: known[operand.name](held))
+            made[node.name] = target(*args, **kwargs)
+        return made[node.name]
 
     return value
 

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -122,7 +121,7 @@ class _Scheme(_Table):
     name: str = Field(min_length=1)
 
     def choice(self) -> SchemeChoice:
-        return SchemeChoice(self.name, MappingProxyType(dict(self.model_extra or {})))
+        return SchemeChoice(self.name, dict(self.model_extra or {}))
 
 
 def _scheme(found: object) -> object:

@@ -4,7 +4,7 @@
 scheme = "ste"               # or a table: { name = "s8bqat", strength = 1.0 }; see nnaq.train.schemes
 emulate = "integers"         # or "weights": only weights with a palette, the rest in float while training
 ranges = "calibrated"        # "moving", "percentile" (observed on while training), "learned"
-power_of_two = false         # ranges widened until every scale is a power of two
+power_of_two = false         # ranges widened until scales of activations are powers of two
 momentum = 0.99              # of moving ranges, per step
 freeze_ranges = 0.9          # share of the steps after which ranges stay
 fold_batch_norm = 0.0        # share of the steps after which batch norm is folded into weights
@@ -16,7 +16,6 @@ scheme = "lsq"
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 Emulate = Literal["integers", "weights"]
@@ -29,7 +28,7 @@ class SchemeChoice:
     """The scheme of a weight by name, and the options that differ from its defaults."""
 
     name: str = "ste"
-    options: Mapping[str, Option] = field(default_factory=lambda: MappingProxyType({}))
+    options: Mapping[str, Option] = field(default_factory=dict)
 
     def table(self) -> str | dict[str, Any]:
         """As a recipe says it: the name, or a table with the options."""

@@ -228,6 +228,11 @@ def make_task(
     layers, dropout: of SpokenWords; masks and widths: of SpecAugment, widths in bands and in steps. Raises
     DataError where the folder is not as it should be.
     """
+    if min(batch, front, hidden, layers) < 1 or not 0 <= dropout < 1:
+        raise DataError(
+            f"batch, front, hidden and layers are 1 or more and dropout is below 1; found {batch}, {front}, "
+            f"{hidden}, {layers} and {dropout}"
+        )
     sets, log_mel = read_sets(data), LogMel(bands, stack=stack, stride=stride)
     parts = (sets.train, sets.development, sets.test)
     known = Units.of(units, (utterance.text for utterance in sets.train))

@@ -7,17 +7,30 @@
 The second step repeats in torch what folding constants did once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nnaq.frontends.ports import Imported
+from nnaq.frontends.torch_origins import Remembering
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
 
 Origin = Callable[[Mapping[str, Any]], Any]
+
+
+class _Recording(dict[str, Tensor]):
+    """What is held, and which of it was asked for."""
+
+    def __init__(self, held: Mapping[str, Tensor]) -> None:
+        super().__init__(held)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self.read.add(name)
+        return super().__getitem__(name)
 
 
 class Derivation:
@@ -27,7 +40,20 @@ class Derivation:
         self.origins: dict[str, Origin] = {}
         self.nodes: dict[str, Node] = {}
         self.fixed: dict[str, Tensor] = {}
-        self.names = [name for name in simplified.constants if self._follow(name, imported)]
+        followed = [name for name in simplified.constants if self._follow(name, imported)]
+        self.read = {name: self._reads(name, imported.held) for name in followed}
+        self.names = followed
+
+    def only(self, moving: Iterable[str]) -> None:
+        """Derive only what depends on one of these: parameters and buffers that training may move."""
+        wanted = set(moving)
+        self.names = [name for name in self.names if self.read[name] & wanted]
+
+    def _reads(self, name: str, held: Mapping[str, Tensor]) -> frozenset[str]:
+        """What of `held` a constant is made of."""
+        seen = _Recording(held)
+        self._value(name, seen, {})
+        return frozenset(seen.read)
 
     def _follow(self, name: str, imported: Imported) -> bool:
         """Note what a constant is made of; whether a module's own tensor is among it."""
@@ -46,9 +72,8 @@ class Derivation:
     def tensors(self, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The constants that follow from `held` (by qualified name), float32, with gradients."""
         made: dict[str, Tensor] = {}
-        for name in self.names:
-            self._value(name, held, made)
-        return {name: made[name] for name in self.names}
+        remembering = Remembering(held)
+        return {name: self._value(name, remembering, made).to(torch.float32) for name in self.names}
 
     def _value(self, name: str, held: Mapping[str, Tensor], made: dict[str, Tensor]) -> Tensor:
         if name in self.fixed:

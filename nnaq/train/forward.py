@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnaq.errors import DataError
 from nnaq.interpret import check_inputs, kernel
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Attr, lookup
@@ -66,6 +67,8 @@ class IntegerForward:
     def _read_state(self, name: str, initial: str, given: Tensor | None) -> None:
         if given is None:
             self.codes[name], self.reals[name] = self.codes[initial], self._real(initial)
+        elif not torch.isfinite(given).all():
+            raise DataError(f"state {name!r} holds NaN or infinity")
         else:  # exact: reals of codes are rounded to the codes they came from
             self.codes[name] = codes_of(given, self.graph.types[name])
             self.reals[name] = given.float()

@@ -135,6 +135,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def must_have_board(wanted: bool) -> None:
+    """Raise TrainingError where a log for TensorBoard is wanted and the package is missing."""
+    if wanted:
+        _board_maker()
+
+
 def _board_maker() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter

@@ -13,12 +13,14 @@ of their own, which follows the integer states and sees every saturation: `nnaq.
 Learned ranges. Let a result have codes q of step s over [low, high], e = (q - zero_point) - real / s its
 rounding, |e| <= 1/2, and n steps (255 for i8; for i16, whose range is ± max(-low, high), n = 32,767). Then
 
-    d result / d high = 1 above the range, 0 below it, e / n inside
-    d result / d low  = 1 below the range, 0 above it, -e / n inside (0 for i16)
+    i8     d result / d high = 1 above the range, 0 below it, e / n inside
+           d result / d low  = 1 below the range, 0 above it, -e / n inside
+    i16    d result / d size = 1 above the range, -1 below it, e / n inside; size = max(-low, high) is that
+           of the end that is farther from 0, and the other end has no gradient
 
-and the gradient is divided by sqrt(number of values), as learned step sizes do. For i16 both ends move the
-greater of the two. Source: learned step size quantisation, as public code has it (lsq-net), carried over
-from the step to the two ends of a range; that form is a reconstruction.
+and the gradient is divided by sqrt(number of values), as learned step sizes do. Results of recurrent layers
+have no learned range: they lie within known bounds. Source: learned step size quantisation, as public code
+has it (lsq-net), carried over from the step to the two ends of a range; that form is a reconstruction.
 """
 
 from collections.abc import Mapping, Sequence
@@ -115,7 +117,7 @@ class _Results(torch.autograd.Function):
         asked = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
         slopes = iter(_slopes(meant, asked, kept))
         moved = [
-            None if end is None else _of_range(real.detach(), codes, kind, one)
+            None if end is None else _of_range(end, real.detach(), codes, kind, one)
             for end, real, codes, kind, one in zip(ends, meant, ran.made, ran.kinds, upstream, strict=True)
         ]
         return None, None, *(next(slopes) if want else None for want in wanted), *moved
@@ -142,9 +144,8 @@ def _slopes(
     return torch.autograd.grad(results, operands, upstream, allow_unused=True)
 
 
-def _of_range(real: Tensor, codes: Tensor, kind: TensorType, upstream: Tensor) -> Tensor:
+def _of_range(end: Tensor, real: Tensor, codes: Tensor, kind: TensorType, upstream: Tensor) -> Tensor:
     """The gradient of low and high, [2]; see the module."""
-    assert kind.quant is not None
     low, high = code_bounds(kind)
     position = real / kind.scale + kind.zero_point
     q = codes.to(real.dtype)
@@ -152,7 +153,10 @@ def _of_range(real: Tensor, codes: Tensor, kind: TensorType, upstream: Tensor) -
     steps = 255.0 if kind.dtype == "i8" else 32767.0
     inside = torch.where(below | above, 0.0, (q - position) / steps)
     to_high = (upstream * (above + inside)).sum()
-    to_low = (upstream * (below.to(real.dtype) - (inside if kind.dtype == "i8" else 0.0))).sum()
+    to_low = (upstream * (below.to(real.dtype) - inside)).sum()
+    if kind.dtype == "i16":
+        size, nothing = to_high - (upstream * below).sum(), torch.zeros_like(to_high)
+        to_low, to_high = (nothing, size) if end[1] >= -end[0] else (-size, nothing)
     made: Tensor = torch.stack([to_low, to_high]) / max(real.numel(), 1) ** 0.5
     return made
 

@@ -8,8 +8,8 @@
 Observed ranges are those of the float forward pass over the present weights: integers are clamped to the
 range and could never tell that it is too small. After the freeze they stay. A range always holds 0.
 
-    power_of_two   a range is widened until its scale is a power of two: for i8 from zero_point z = -128 -
-                   low / s to low = (-128 - z) s, high = (127 - z) s with s = 2^ceil(log2((high - low) / 255))
+    power_of_two   a range is widened until its scale is a power of two: for i8, with the least s = 2^n that
+                   holds it and z = ceil(-128 - low / s), to low = (-128 - z) s, high = (127 - z) s
 
 One range serves all values that share codes; it goes by the first of them.
 """
@@ -44,18 +44,28 @@ class TrainingRanges(nn.Module):
         power_of_two: bool = False,
     ) -> None:
         super().__init__()
-        self.calibrated, self.kind, self.momentum = calibrated, kind, momentum
-        self.power_of_two, self.dtypes = power_of_two, dict(dtypes)
-        self.groups = dict(groups) if kind != "calibrated" else {}
+        self.kind, self.momentum = kind, momentum
+        self.power_of_two, self.dtypes, self.groups = power_of_two, dict(dtypes), dict(groups)
+        self.values = sorted(calibrated.ranges)
+        first = torch.tensor([calibrated[v] for v in self.values], dtype=torch.float64).reshape(-1, 2)
+        self.register_buffer("calibrated", first)  # so that a state_dict decides every integer
         self.order = {name: place for place, name in enumerate(sorted(set(self.groups.values())))}
-        self.frozen = kind == "calibrated"
-        first = [calibrated.union([v for v, g in self.groups.items() if g == name]) for name in self.order]
-        table = torch.tensor(first, dtype=torch.float64).reshape(-1, 2)
+        spans = [calibrated.union([v for v, g in self.groups.items() if g == name]) for name in self.order]
+        table = torch.tensor(spans, dtype=torch.float64).reshape(-1, 2)
         self.table: Tensor
+        self.calibrated: Tensor
         if kind == "learned":
             self.table = nn.Parameter(table.float())
         else:
             self.register_buffer("table", table)
+        self.freeze(kind == "calibrated")
+
+    def freeze(self, frozen: bool) -> None:
+        """Let ranges stay as they are, or move again. A frozen parameter has no gradient, nor momentum."""
+        self.frozen = frozen
+        if self.kind == "learned":
+            self.table.requires_grad_(not frozen)
+            self.table.grad = None if frozen else self.table.grad
 
     @property
     def observes(self) -> bool:
@@ -89,19 +99,21 @@ class TrainingRanges(nn.Module):
 
     def ranges(self) -> Ranges:
         """The ranges of a crossing now."""
-        own = {v: self._range(v) for v in self.groups}
-        if self.power_of_two:
-            names = own.keys() | {v for v in self.dtypes if v in self.calibrated.ranges}
-            own = {v: widened(*(own.get(v) or self.calibrated.union([v])), self.dtypes[v]) for v in names}
-        return Ranges({**self.calibrated.ranges, **own})
+        found = dict(zip(self.values, map(tuple, self.calibrated.tolist()), strict=True))
+        if self.kind != "calibrated" or self.power_of_two:
+            spans = {name: self._range(name) for name in self.order}
+            found |= {value: spans[group] for value, group in self.groups.items()}
+        return Ranges(found)
 
     def exact(self) -> frozenset[str]:
         """Values whose range is used as it is, without headroom: all that training moved or widened."""
-        return frozenset(self.dtypes if self.power_of_two else self.groups)
+        return frozenset(self.groups if self.kind != "calibrated" or self.power_of_two else ())
 
-    def _range(self, value: str) -> tuple[float, float]:
-        low, high = self.table[self.order[self.groups[value]]].detach().double().tolist()
-        return min(low, 0.0), max(high, 0.0, min(low, 0.0) + LEAST)
+    def _range(self, group: str) -> tuple[float, float]:
+        low, high = self.table[self.order[group]].detach().double().tolist()
+        low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + LEAST)
+        dtype = next(self.dtypes[v] for v, g in self.groups.items() if g == group)
+        return widened(low, high, dtype) if self.power_of_two else (low, high)
 
 
 def widened(low: float, high: float, dtype: str) -> tuple[float, float]:
@@ -116,10 +128,8 @@ def widened(low: float, high: float, dtype: str) -> tuple[float, float]:
         size = _power(max(-low, high) / 32767) * 32767
         return -size, size
     scale = _power((high - low) / 255)
-    zero_point = min(max(round(-128 - low / scale), -128), 127)
-    while (-128 - zero_point) * scale > low or (127 - zero_point) * scale < high:
+    while (zero_point := min(math.ceil(-128 - low / scale), 127)) and (127 - zero_point) * scale < high:
         scale *= 2
-        zero_point = min(max(round(-128 - low / scale), -128), 127)
     return (-128 - zero_point) * scale, (127 - zero_point) * scale
 
 

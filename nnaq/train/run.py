@@ -10,6 +10,7 @@ A folder then holds
     model.onnx               the integer graph, where training went through one
 """
 
+import hashlib
 import importlib
 import json
 import platform
@@ -29,8 +30,8 @@ from nnaq.quantize.recipe_file import hint
 from nnaq.targets import load_target
 from nnaq.train.checkpoint import Place, read_parameters, write_bytes
 from nnaq.train.config import Config
-from nnaq.train.logs import refuse_in_use
-from nnaq.train.loop import train
+from nnaq.train.logs import must_have_board, refuse_in_use
+from nnaq.train.loop import steps_per_epoch, train
 from nnaq.train.prepare import prepare
 from nnaq.train.record import LAST, Row, Watch
 from nnaq.train.replicas import Replicas
@@ -59,6 +60,8 @@ class Run:
         task = make_task(self.config)
         model = self._model(task)
         exported(model)  # what cannot be exported is told before the training, not after it
+        steps_per_epoch(task, self.config.training, self.replicas)  # no batches: told before it as well
+        must_have_board(self.config.training.tensorboard)
         if self.replicas.is_first and not resume:
             check_folder(self.folder, resume, force)  # again: reading the data may have taken long
             self._begin_folder()
@@ -104,7 +107,7 @@ class Run:
             "goal": list(task.goal),
             "dev": place.figures,
             "test": dict(test),
-            "best_epoch": place.best_epoch,
+            "best_epoch": (place.best_epoch or 0) + 1,
             "epochs": place.epoch,
             "steps": place.steps,
             "stopped_early": place.epoch < self.config.training.epochs,
@@ -184,7 +187,8 @@ def identity(config: Config) -> dict[str, Any]:
     """By what a run is recognised when it is resumed; where its data lie is not part of it."""
     chosen = config.emulation
     recipe = None if chosen.recipe == "none" else load_recipe(chosen.recipe).to_toml()
-    named = {"task": config.task, "start": config.start, "emulation.recipe": recipe}
+    start = config.start and hashlib.sha256(Path(config.start).read_bytes()).hexdigest()
+    named = {"task": config.task, "start": start, "emulation.recipe": recipe}
     options = {f"options.{key}": value for key, value in config.options.items()}
     return {**named, "emulation.target": chosen.target, **options}
 
@@ -202,9 +206,8 @@ def check_folder(folder: Path, resume: bool, force: bool) -> None:
         if not is_of_training(folder):
             raise TrainingError(f"folder {folder} is not empty and holds no training; name another one")
         if not force:
-            raise TrainingError(
-                f"folder {folder} holds a training; go on with --resume, or replace it with --force"
-            )
+            on = "go on with --resume, or replace it" if (folder / LAST).is_file() else "replace it"
+            raise TrainingError(f"folder {folder} holds a training; {on} with --force")
 
 
 def is_of_training(folder: Path) -> bool:

@@ -12,8 +12,8 @@ What is emulated:
                    `emulate = "weights"`: weights that have a scheme, in the graph over the reals; the
                    activations and all other weights are float
     before the share `fold_batch_norm` of the steps, in training, a module with batch norm runs as itself in
-    float, with the statistics of the batch; from then on batch norm is folded from its running statistics,
-    and the forward pass is that of the two lines above
+    float, with the statistics of the batch and with dropout; from then on batch norm is folded from its
+    running statistics, and the forward pass is that of the two lines above
 
 Training and simulation are one arithmetic: for fixed parameters and ranges the integers of `twin(x)` are
 those of `twin.convert()` in the simulator and in the exported file.
@@ -51,6 +51,9 @@ class Signature:
     outputs: tuple[str, ...]
     structure: TreeSpec
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Signature":
+        return self  # nothing in it changes
+
 
 class Twin(nn.Module):
     """See the module; made by `nnaq.train.prepare.prepare`."""
@@ -69,25 +72,34 @@ class Twin(nn.Module):
         super().__init__()
         self._module = (module,)  # in a tuple: its parameters are registered under their own names
         _share(self, module)
-        self.nnaq_schemes = nn.ModuleDict({name.replace(".", "/"): one for name, one in schemes.items()})
+        self.nnaq_schemes = nn.ModuleDict({_key(name): one for name, one in schemes.items()})
         self.nnaq_ranges = ranges
         self.start = self._crossing = crossing
         self._crossed_at: Ranges | None = None
         self.derivation, self.signature, self.choices = derivation, signature, training
-        self._fixed = {n: t for n, t in held.items() if n not in dict(_own(module))}
+        own = dict(_own(module))
+        self._fixed = {name: tensor for name, tensor in held.items() if name not in own}
+        derivation.only(own)
         self._normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in module.modules())
         self._folded = True
 
     @property
     def schemes(self) -> dict[str, Scheme]:
         """The schemes of weights, by constant."""
-        return {name.replace("/", "."): one for name, one in self.nnaq_schemes.items()}  # type: ignore[misc]
+        return {name[1:].replace("/", "."): one for name, one in self.nnaq_schemes.items()}  # type: ignore[misc]
+
+    def train(self, mode: bool = True) -> "Twin":
+        """Training or evaluation mode, of the module too."""
+        super().train(mode)
+        self._module[0].training = mode
+        return self
 
     def _apply(self, function: Any, recurse: bool = True) -> "Twin":
         """Moved to another device or dtype: the module's own buffers follow."""
         super()._apply(function, recurse)  # type: ignore[no-untyped-call]
         for name in self._module[0]._buffers:
             self._module[0]._buffers[name] = self._buffers[name]
+        self._fixed = {name: function(tensor) for name, tensor in self._fixed.items()}
         return self
 
     # --- forward
@@ -98,7 +110,9 @@ class Twin(nn.Module):
             return self._module[0](*given, **named)
         inputs, states = self._arguments(given, named)
         if self.training and self.choices.emulate == "weights":
-            outputs, after, _ = real_forward(self.start.real, self._soft(), inputs, states)
+            outputs, after, values = real_forward(self.start.real, self._soft(), inputs, states)
+            if self.nnaq_ranges.observes:
+                self.nnaq_ranges.observe(values)
             return self._structured(outputs, after)
         if self.training and self.nnaq_ranges.observes:
             with torch.no_grad():
@@ -191,12 +205,12 @@ class Twin(nn.Module):
         """What the schemes add to the loss: the sum over their weights."""
         constants = self._derived()
         parts = [one.penalty(constants[name]) for name, one in self.schemes.items()]
-        return torch.stack(parts).sum() if parts else next(iter(constants.values())).new_zeros(())
+        return torch.stack(parts).sum() if parts else torch.zeros(())
 
     def on_step_begin(self, progress: Progress) -> None:
         """Told before every step: schedules of schemes, the freeze of ranges, the fold of batch norm."""
         self._folded = not self._normed or progress.share >= self.choices.fold_batch_norm
-        self.nnaq_ranges.frozen = (
+        self.nnaq_ranges.freeze(
             self.choices.ranges == "calibrated" or progress.share >= self.choices.freeze_ranges
         )
         for one in self.schemes.values():
@@ -207,11 +221,12 @@ class Twin(nn.Module):
 
         A weight that is derived (a batch norm folded into it) is shown as it is now.
         """
-        own = dict(_own(self._module[0]))
+        own = [tensor for _, tensor in _own(self._module[0])]
         with torch.no_grad():
             for name, constant in self._derived().items() if self.schemes else ():
-                if name in self.schemes:
-                    self.schemes[name].on_step_end(own.get(name, constant), progress)
+                is_own = any(constant is tensor for tensor in own)
+                if name in self.schemes and (constant.requires_grad or not is_own):
+                    self.schemes[name].on_step_end(constant, progress)
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         """Groups for an optimiser: the module's parameters at `rate`, centroids and ranges at half of it."""
@@ -246,9 +261,14 @@ def _own(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _share(twin: nn.Module, module: nn.Module) -> None:
     """Register a module's children, parameters and buffers in its twin under the same names."""
-    for name, child in module.named_children():
+    for name, child in module._modules.items():
         twin.add_module(name, child)
-    for name, parameter in module.named_parameters(recurse=False):
+    for name, parameter in module._parameters.items():
         twin.register_parameter(name, parameter)
-    for name, buffer in module.named_buffers(recurse=False):
-        twin.register_buffer(name, buffer)
+    for name, buffer in module._buffers.items():
+        twin.register_buffer(name, buffer, persistent=name not in module._non_persistent_buffers_set)
+
+
+def _key(name: str) -> str:
+    """A weight's name as a module's: no dots, and no name that a container has."""
+    return f"/{name.replace('.', '/')}"

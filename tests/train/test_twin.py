@@ -10,7 +10,12 @@ from torch import nn
 
 import nnaq
 from nnaq.errors import DataError, RecipeError
+from nnaq.ir.types import TensorType
+from nnaq.kernels.boundary import quantize_array
 from nnaq.quantize.recipe import parse_recipe
+from nnaq.quantize.scales import activation_quant
+from nnaq.train.nodes import _of_range
+from nnaq.train.ranges import widened
 from nnaq.train.schemes.base import Progress
 
 FEATURES = 6
@@ -125,7 +130,7 @@ def test_training_lowers_the_loss_and_the_integers_stay_those_of_the_simulator(t
 
 
 def test_batch_norm_is_itself_in_float_before_the_fold_and_in_integers_from_then_on():
-    twin = twin_of("[training]\nfold_batch_norm = 0.5\n")
+    twin = twin_of('[training]\nranges = "moving"\nfold_batch_norm = 0.5\n')
     twin.train()
     twin.on_step_begin(Progress(4, 10))
     before = twin.norm.running_mean.clone()
@@ -141,6 +146,106 @@ def test_batch_norm_is_itself_in_float_before_the_fold_and_in_integers_from_then
     twin.eval()
     with torch.no_grad():
         assert np.array_equal(twin(sounds()).numpy(), folded)
+    assert not twin._module[0].training
+
+
+def test_choices_that_exclude_each_other_are_refused():
+    refused = {
+        "fold_batch_norm = 0.5": "ranges must be found after it",
+        'ranges = "moving"\nfold_batch_norm = 0.95': "fold earlier",
+        'ranges = "learned"\nemulate = "weights"': "learned ranges need emulate",
+        'scheme = "lsq"': "is for weights with a palette, and none has one",
+        'scheme = "nonsense"': "no scheme 'nonsense'",
+    }
+    for text, why in refused.items():
+        with pytest.raises(RecipeError, match=why):
+            twin_of(f"[training]\n{text}\n")
+    four = parse_recipe(
+        'name = "f"\n[quantize]\nweight_bits = 4\n[[overrides]]\nop = "lstm"\nscheme = "lsq"\n'
+    )
+    with pytest.raises(RecipeError, match="take a palette of 4 bits in place of weight_bits = 4"):
+        nnaq.prepare(Normed(), sounds(), four, options=OPEN)
+    with pytest.raises(DataError, match="one has no 'x'"):
+        nnaq.prepare(Normed(), sounds(), calibration=[{"y": sounds()}], options=OPEN)
+
+
+def test_a_state_dict_decides_every_integer():
+    trained = twin_of()
+    train(trained)
+    other = twin_of(module=settled(Normed(7)))
+    assert nnaq.convert(other) != nnaq.convert(trained)
+    other.load_state_dict(trained.state_dict())
+    assert nnaq.convert(other) == nnaq.convert(trained)
+
+
+def test_a_copy_is_a_twin_of_its_own():
+    twin = twin_of('[[overrides]]\nop = "lstm"\npalette = { bits = 3 }\n')
+    copied = copy.deepcopy(twin)
+    before = nnaq.convert(twin)
+    train(copied)
+    assert nnaq.convert(twin) == before != nnaq.convert(copied)
+
+
+class Derived(nn.Module):
+    """What a graph makes of parameters and buffers: a quotient, a mask, an index, a transposed product."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.temperature = nn.Parameter(torch.tensor(2.0))
+        self.w = nn.Parameter(torch.randn(6, 6))
+        self.register_buffer("mask", torch.ones(6, 6).tril().bool())
+        self.register_buffer("order", torch.tensor([2, 0, 1, 3, 4, 5]))
+
+    def forward(self, x):
+        scores = (x @ self.w / self.temperature).masked_fill(~self.mask, -torch.inf)
+        return torch.softmax(scores, -1)[..., self.order]
+
+
+@pytest.mark.parametrize("scheme", ["s8bqat", "dkm", "ste"])
+def test_what_follows_from_parameters_follows_them_and_the_rest_stays(scheme):
+    module = Derived()
+    text = f'[training]\nscheme = "{scheme}"\n[[overrides]]\nregex = ".*"\npalette = {{ bits = 4 }}\n'
+    x = torch.randn(3, 6, 6, generator=torch.Generator().manual_seed(1))
+    twin = nnaq.prepare(module, x, recipe(text), options=nnaq.ImportOptions(shapes={"x": ("N", 6, 6)}))
+    twin(x)[..., 0].square().sum().backward()
+    assert module.temperature.grad.any() and module.w.grad.any()
+    before, product = twin(x).detach(), module.w.detach().clone()
+    twin.on_step_end(Progress(0, 1))
+    assert torch.equal(module.w, product)  # the weight is its transpose: no scheme's to change
+    with torch.no_grad():
+        module.temperature.mul_(4)
+        assert not torch.equal(twin(x), before)
+        assert np.array_equal(
+            twin(x).numpy(), nnaq.run(nnaq.convert(twin), {"x": x.numpy()}).outputs["output"]
+        )
+
+
+@pytest.mark.parametrize(("low", "high"), [(-2.0, 1.0), (-1.0, 2.0)])
+@pytest.mark.parametrize("dtype", ["i8", "i16"])
+def test_the_gradient_of_a_learned_range_is_that_of_what_it_clamps(dtype, low, high):
+    """Values far outside: clamping moves with its end; against finite differences of the clamp."""
+    size = max(-low, high)
+    ends = (low, high) if dtype == "i8" else (-size, size)
+    quant = activation_quant(low, high, dtype, exact=True)
+    kind = TensorType(dtype, (40,), quant)
+    real = torch.linspace(-9, 9, 40)
+    codes = torch.from_numpy(quantize_array(real.numpy(), kind))
+    found = 40**0.5 * _of_range(torch.tensor([low, high]), real, codes, kind, torch.ones(40))
+    outside = torch.tensor([(real < ends[0]).sum(), (real > ends[1]).sum()]).float()
+    if dtype == "i16":
+        difference = outside[1] - outside[0]
+        expected = torch.tensor([0.0, difference]) if high >= -low else torch.tensor([-difference, 0.0])
+    else:
+        expected = outside
+    assert (found - expected).abs().max() < 40 * 0.5 / (255 if dtype == "i8" else 32767) + 1
+
+
+def test_widened_ranges_are_finite_and_hold_what_they_widen():
+    for low, high in ((-0.0006, 0.888), (-0.17, 100.0), (-100.0, 0.17), (0.0, 1.0), (-1.0, 0.0)):
+        found = widened(low, high, "i8")
+        assert found[0] <= low and high <= found[1] < 4 * (high - low)
+        assert np.log2((found[1] - found[0]) / 255).is_integer()
 
 
 def test_the_fold_uses_the_running_statistics_of_that_moment():
@@ -250,5 +355,5 @@ def test_bad_calls_are_refused_in_a_sentence():
     with pytest.raises(DataError, match=r"the twin takes x; found 2 inputs"):
         twin(sounds(), sounds())
     equal = parse_recipe('name = "e"\n[quantize]\nrepair = ["equalize_layers"]\n')
-    with pytest.raises(RecipeError, match="equalize_layers changes the parameters"):
+    with pytest.raises(RecipeError, match="equalize_layers mends weights once"):
         nnaq.prepare(Normed(), sounds(), equal, options=OPEN)

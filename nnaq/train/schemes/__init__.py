@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from nnaq.errors import RecipeError
+from nnaq.quantize.training import SchemeChoice
 from nnaq.train.schemes.acosr import Acosr
 from nnaq.train.schemes.base import Scheme, Weight
 from nnaq.train.schemes.dkm import Dkm
@@ -34,14 +35,19 @@ SCHEMES: dict[str, type[Scheme]] = {
 }
 
 
+def check_scheme(chosen: SchemeChoice) -> None:
+    """Raise RecipeError for a scheme that does not exist."""
+    if chosen.name not in SCHEMES:
+        close = get_close_matches(chosen.name, SCHEMES, n=1)
+        near = f"; did you mean {close[0]!r}?" if close else ""
+        raise RecipeError(f"no scheme {chosen.name!r}{near}; there are {', '.join(SCHEMES)}")
+
+
 def make_scheme(name: str, weight: Weight, options: Mapping[str, Any] | None = None) -> Scheme:
     """The scheme of a weight.
 
     options: by name, the others at their defaults. Raises RecipeError for a scheme that does not exist, an
     option that it does not have, a value that the option cannot have, or a palette that it cannot make.
     """
-    if name not in SCHEMES:
-        close = get_close_matches(name, SCHEMES, n=1)
-        near = f"; did you mean {close[0]!r}?" if close else ""
-        raise RecipeError(f"no scheme {name!r}{near}; there are {', '.join(SCHEMES)}")
+    check_scheme(SchemeChoice(name))
     return SCHEMES[name](weight, **(options or {}))
