@@ -85,8 +85,8 @@ def schemes(result: dict) -> str:
         f"{spread(figures(floats, 'dev'))}), which the first row rounds and the others train for 6 epochs "
         "more. Rate (1e-3, 3e-4) and strength (0.1, 1, 10) are those that halving found on dev at 3 bits "
         "with the first seed: 6 trials for pulled schemes, those of MRACos for all its forms, 2 for others, "
-        "none for DKM, which is ten times as slow. Most chose the lower rate and MRACos the greater strength, "
-        "ends of their grids: more may be in them."
+        "none for DKM, which is ten times as slow. Most chose the lower rate and MRACos the greater "
+        "strength, ends of their grids: more may be in them."
     )
     return (
         f"## Bits and schemes\n\n{lead}\n\n{table}\nThe development set (581 words), which chose epochs and "
