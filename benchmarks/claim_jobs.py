@@ -68,6 +68,7 @@ AWARENESS: dict[str, Mapping[str, Any]] = {
     "internals of 6 bits": {"internal_bits": 6},
     "truncating": {"rounding": "truncate"},
     "accumulators of 16 bits": {"accumulator_bits": 16},
+    "accumulators of 18 bits": {"accumulator_bits": 18},
 }
 
 
