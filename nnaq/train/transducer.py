@@ -159,6 +159,8 @@ def _log_probabilities(
 
 
 def _check_logits(logits: Tensor, blank: int) -> None:
+    if not isinstance(logits, Tensor):
+        raise DataError(f"transducer_loss: logits are {type(logits).__name__}; give a tensor")
     if logits.ndim != 4 or logits.dtype not in FLOATS:
         raise DataError(
             f"transducer_loss: logits are {logits.dtype} of shape {list(logits.shape)}; "
@@ -169,9 +171,9 @@ def _check_logits(logits: Tensor, blank: int) -> None:
             f"transducer_loss: logits have shape {list(logits.shape)}; no axis may be empty, as every path "
             "needs a frame for its last blank: leave empty recordings out of the batch"
         )
-    if not 0 <= blank < logits.shape[3]:
+    if not isinstance(blank, int) or not 0 <= blank < logits.shape[3]:
         raise DataError(
-            f"transducer_loss: blank is {blank}; give its index among the logits, 0 … {logits.shape[3] - 1}"
+            f"transducer_loss: blank is {blank!r}; give its index among the logits, 0 … {logits.shape[3] - 1}"
         )
 
 

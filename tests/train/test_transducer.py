@@ -337,3 +337,16 @@ def test_contradictions_are_named(wrong, says):
     assert transducer_loss(**GOOD).isfinite()
     with pytest.raises(DataError, match=f"^transducer_loss: {says}"):
         transducer_loss(**{**GOOD, **wrong})
+
+
+@pytest.mark.parametrize("blank", ["0", 0.0, -1, 9])
+def test_a_blank_that_is_no_index_is_refused(blank):
+    with pytest.raises(DataError, match=r"blank is .*; give its index among the logits"):
+        transducer_loss(
+            torch.zeros(1, 2, 2, 3), torch.ones(1, 1), torch.tensor([2]), torch.tensor([1]), blank
+        )
+
+
+def test_logits_that_are_no_tensor_are_refused():
+    with pytest.raises(DataError, match="logits are list; give a tensor"):
+        transducer_loss([[0.0]], torch.ones(1, 1), torch.tensor([2]), torch.tensor([1]))
