@@ -7,7 +7,7 @@ from pathlib import Path
 from codebook_tables import below_8_bits, finder_speed, packed_speed, searched
 from peer_tables import palettes_of_peers, pipelines, speakers, weight_codecs
 from rendering import circumstances, markdown_table, time_of
-from training_tables import awareness, promise, schemes, transducer
+from training_tables import awareness, promise, schemes, training_step, transducer
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -85,6 +85,7 @@ SECTIONS = {
     "peers_codebooks": palettes_of_peers,
     "storage": weight_codecs,
     "training_promise": promise,
+    "training_step": training_step,
     "schemes": schemes,
     "awareness": awareness,
     "transducer": transducer,

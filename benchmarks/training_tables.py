@@ -33,6 +33,17 @@ def transducer(records: list[dict]) -> str:
     return f"## Transducer loss\n\n{lead}\n\n{markdown_table(header, rows)}\n{circumstances(records[0])}"
 
 
+def training_step(records: list[dict]) -> str:
+    """A step of training beside torch's own."""
+    rows = [
+        (r["work"], r["peer"], f"{r['ratio']:.2f}", time_of(r["seconds"]), time_of(r["peer_seconds"]))
+        for r in records
+    ]
+    table = markdown_table(("work", "peer", "ratio", "time of nnaq", "time of the peer"), rows)
+    lead = "Forward, loss, backward, one step of AdamW: 291 k parameters, 8 utterances of 50 steps."
+    return f"## Training step\n\n{lead}\n\n{table}\n{circumstances(records[0])}"
+
+
 def promise(result: dict) -> str:
     """How many integers of training, simulator and file were compared."""
     kinds: dict[str, list[dict]] = defaultdict(list)
