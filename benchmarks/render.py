@@ -6,7 +6,7 @@ from pathlib import Path
 
 from codebook_tables import below_8_bits, finder_speed, packed_speed, searched
 from peer_tables import palettes_of_peers, pipelines, speakers, weight_codecs
-from rendering import circumstances, markdown_table, time_of
+from rendering import circumstances, markdown_table, race_table, time_of
 from training_tables import awareness, promise, schemes, training_step, transducer
 
 HERE = Path(__file__).resolve().parent
@@ -38,13 +38,8 @@ def detector_speed(records: list[dict]) -> str:
 
 def kernel_speed(records: list[dict]) -> str:
     """Kernels one by one."""
-    rows = [
-        (r["work"], r["peer"], f"{r['ratio']:.2f}", time_of(r["seconds"]), time_of(r["peer_seconds"]))
-        for r in records
-    ]
-    table = markdown_table(("work", "peer", "ratio", "time of nnaq", "time of the peer"), rows)
     lead = "Layers race integer layers, the LSTM a float one: the peer has no integer LSTM."
-    return f"## Kernels\n\n{lead}\n\n{table}\n{circumstances(records[0])}"
+    return race_table("Kernels", lead, records)
 
 
 def detector_accuracy(result: dict) -> str:

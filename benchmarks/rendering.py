@@ -4,9 +4,12 @@ from collections.abc import Iterable
 
 
 def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A table; the first column reads left, figures right."""
+    """A table; the first column reads left, figures right. A row of another width is an error."""
     names = list(header)
-    lines = [names, ["---", *["---:"] * (len(names) - 1)], *rows]
+    lines = [names, ["---", *["---:"] * (len(names) - 1)], *map(list, rows)]
+    wrong = [line for line in lines if len(line) != len(names)]
+    if wrong:
+        raise ValueError(f"a row of {len(wrong[0])} cells under {len(names)} headings: {wrong[0]}")
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -16,6 +19,16 @@ def time_of(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 1e-6:.3g} us"
+
+
+def race_table(title: str, lead: str, records: list[dict]) -> str:
+    """A section of works that took turns with a peer."""
+    rows = [
+        (r["work"], r["peer"], f"{r['ratio']:.2f}", time_of(r["seconds"]), time_of(r["peer_seconds"]))
+        for r in records
+    ]
+    table = markdown_table(("work", "peer", "ratio", "time of nnaq", "time of the peer"), rows)
+    return f"## {title}\n\n{lead}\n\n{table}\n{circumstances(records[0])}"
 
 
 def circumstances(record: dict) -> str:
