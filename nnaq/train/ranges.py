@@ -1,8 +1,8 @@
 """Ranges of activations while a model trains: calibrated, observed on, or learned.
 
     calibrated   as they were before training
-    moving       low and high follow the extremes of every step: end <- m * end + (1 - m) * extreme
-    percentile   the same with the quantiles 0.00005 and 0.99995 of a step instead of its extremes
+    moving       low and high follow the extremes of every batch: end <- m * end + (1 - m) * extreme
+    percentile   the same with the quantiles 0.00005 and 0.99995 of a batch instead of its extremes
     learned      low and high are parameters (`nnaq.train.nodes` has their gradient)
 
 Observed ranges are those of the float forward pass over the present weights: integers are clamped to the
@@ -45,7 +45,8 @@ class TrainingRanges(nn.Module):
     ) -> None:
         super().__init__()
         self.kind, self.momentum = kind, momentum
-        self.power_of_two, self.dtypes, self.groups = power_of_two, dict(dtypes), dict(groups)
+        self.power_of_two, self.groups = power_of_two, dict(groups)
+        self.dtypes = {group: dtypes[value] for value, group in groups.items()}
         self.values = sorted(calibrated.ranges)
         first = torch.tensor([calibrated[v] for v in self.values], dtype=torch.float64).reshape(-1, 2)
         self.register_buffer("calibrated", first)  # so that a state_dict decides every integer
@@ -69,12 +70,12 @@ class TrainingRanges(nn.Module):
 
     @property
     def observes(self) -> bool:
-        """Whether the next step is to be looked at."""
+        """Whether the next batch is to be looked at."""
         return self.kind in ("moving", "percentile") and not self.frozen
 
     @torch.no_grad()
     def observe(self, values: Mapping[str, Tensor]) -> None:
-        """Move the ranges towards what one step's float values span."""
+        """Move the ranges towards what one batch's float values span."""
         for name, place in self.order.items():
             found = [values[v] for v, group in self.groups.items() if group == name and v in values]
             seen = [self._span(value) for value in found if value.numel()]
@@ -112,8 +113,7 @@ class TrainingRanges(nn.Module):
     def _range(self, group: str) -> tuple[float, float]:
         low, high = self.table[self.order[group]].detach().double().tolist()
         low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + LEAST)
-        dtype = next(self.dtypes[v] for v, g in self.groups.items() if g == group)
-        return widened(low, high, dtype) if self.power_of_two else (low, high)
+        return widened(low, high, self.dtypes[group]) if self.power_of_two else (low, high)
 
 
 def widened(low: float, high: float, dtype: str) -> tuple[float, float]:
@@ -128,9 +128,15 @@ def widened(low: float, high: float, dtype: str) -> tuple[float, float]:
         size = _power(max(-low, high) / 32767) * 32767
         return -size, size
     scale = _power((high - low) / 255)
-    while (zero_point := min(math.ceil(-128 - low / scale), 127)) and (127 - zero_point) * scale < high:
-        scale *= 2
+    if (127 - _zero_point(low, scale)) * scale < high:
+        scale *= 2  # the zero_point took up to a step of what was left: twice the scale has it
+    zero_point = _zero_point(low, scale)
     return (-128 - zero_point) * scale, (127 - zero_point) * scale
+
+
+def _zero_point(low: float, scale: float) -> int:
+    """The least zero_point with which the lowest code reaches `low`; the highest that there is, at most."""
+    return min(math.ceil(-128 - low / scale), 127)
 
 
 def _power(scale: float) -> float:
