@@ -86,14 +86,14 @@ def schemes(result: dict) -> str:
     lead = (
         "Word error rate in % on AN4's test set (130 recordings, 773 words: one word is 0.13 points, "
         "differences below 0.5 are noise), by the integer simulator with hard int8 tables: mean ± deviation "
-        "over three seeds, (1) or (2) for so few. 291 k parameters, every weight on one table per tensor with "
-        "a scale per output channel (LSQ: one step per tensor), activations 8 bits; weights train with float "
-        f"activations. All start from the float model of their seed ({spread(figures(floats, 'test'))}; dev "
-        f"{spread(figures(floats, 'dev'))}), which the first row rounds and the others train for 6 epochs "
-        "more. Rate (1e-3, 3e-4) and strength (0.1, 1, 10) are those that halving found on dev at 3 bits "
-        "with the first seed: 6 trials for pulled schemes, those of MRACos for all its forms, 2 for others, "
-        "none for DKM, which is ten times as slow. Most chose the lower rate and MRACos the greater "
-        "strength, ends of their grids: more may be in them."
+        "over three seeds, (1) or (2) for so few. 291 k parameters, every weight on one table per tensor "
+        "with a scale per output channel (LSQ: one step per tensor), activations 8 bits; weights train with "
+        f"float activations. All start from the float model of their seed ({spread(figures(floats, 'test'))}"
+        f"; dev {spread(figures(floats, 'dev'))}), which the first row rounds and the others train for 6 "
+        "epochs more. Rate (1e-3, 3e-4) and strength (0.1, 1, 10) are those that halving found on dev at 3 "
+        "bits with the first seed: 6 trials for pulled schemes, those of MRACos for all its forms, 2 for "
+        "others, none for DKM, which is ten times as slow. Most chose the lower rate and MRACos the greater "
+        "strength, ends of their grids: more may be in them. Cells left empty were not run."
     )
     return (
         f"## Bits and schemes\n\n{lead}\n\n{table}\nThe development set (581 words), which chose epochs and "
