@@ -56,7 +56,7 @@ def load(
     options = options or ImportOptions()
     if options.pins:
         raise FrontendError("a torch module takes no pins; bind the value in a module around it")
-    given = _by_name(module, example_inputs)
+    given = examples_by_name(module, example_inputs)
     program = _exported(module, given, options)
     walk = _declared(module, program, given, options)
     results = _results(walk, program, outputs)
@@ -69,7 +69,8 @@ def load(
     return _finished(walk, program, given, results, options)
 
 
-def _by_name(module: nn.Module, examples: Examples) -> dict[str, torch.Tensor]:
+def examples_by_name(module: nn.Module, examples: Examples) -> dict[str, torch.Tensor]:
+    """Example inputs by the names of forward's arguments. Raises FrontendError for what it does not take."""
     parameters = inspect.signature(module.forward).parameters.values()
     names = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if isinstance(examples, torch.Tensor):

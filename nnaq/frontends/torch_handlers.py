@@ -1,6 +1,12 @@
 """The table of torch operators that nnaq reads: those of every family in one."""
 
-from nnaq.frontends import torch_arithmetic, torch_layers, torch_movement, torch_recurrent
+from nnaq.frontends import (
+    torch_arithmetic,
+    torch_convolutions,
+    torch_layers,
+    torch_movement,
+    torch_recurrent,
+)
 from nnaq.frontends.torch_attention import (
     attention,
     carrying,
@@ -32,6 +38,7 @@ _MOVES = {
 }
 HANDLERS: dict[str, Handler] = {
     **torch_arithmetic.HANDLERS,
+    **torch_convolutions.HANDLERS,
     **torch_layers.HANDLERS,
     **torch_recurrent.HANDLERS,
     **{f"aten::{name}": carrying(handler) for name, handler in _MOVES.items()},
