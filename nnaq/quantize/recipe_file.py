@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
@@ -191,14 +191,19 @@ def checked(tables: Mapping[str, Any], who: str, lines: Mapping[tuple[str, ...],
         return File.model_validate(tables)
     except ValidationError as error:
         mistakes = sorted((_mistake(e, lines) for e in error.errors()), key=lambda mistake: mistake[0])
-        raise refusal(who, [said for _, said in mistakes]) from None
+        raise refusal(who, [told for _, told in mistakes]) from None
 
 
 def refusal(who: str, mistakes: list[str]) -> RecipeError:
     """The error that tells all mistakes of `who`."""
+    return RecipeError(listed(who, mistakes))
+
+
+def listed(who: str, mistakes: Sequence[str]) -> str:
+    """One sentence for one mistake, a list for several."""
     if len(mistakes) == 1:
-        return RecipeError(f"{who}: {mistakes[0]}")
-    return RecipeError("\n  ".join([f"{who} has {len(mistakes)} mistakes:", *mistakes]))
+        return f"{who}: {mistakes[0]}"
+    return "\n  ".join([f"{who} has {len(mistakes)} mistakes:", *mistakes])
 
 
 def _mistake(error: Any, lines: Mapping[tuple[str, ...], int]) -> tuple[int, str]:
@@ -207,20 +212,23 @@ def _mistake(error: Any, lines: Mapping[tuple[str, ...], int]) -> tuple[int, str
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
     where = f"line {line}, " if line else ""
     key = ".".join(part if re.fullmatch(r"[\w-]+", part) else f'"{part}"' for part in path)
-    return line, f"{where}{key}: {_said(error, path)}"
+    table = "a table such as { bits = 4 }"
+    if error["type"] == "list_type" and path == ("overrides",):
+        return line, f"{where}{key}: found {error['input']!r}, expected [[overrides]] for each"
+    return line, f"{where}{key}: {said(error, _keys(path[:-1]), table)}"
 
 
-def _said(error: Any, path: tuple[str, ...]) -> str:
+def said(error: Any, keys: Iterable[str], table: str = "a table") -> str:
+    """A sentence on one mistake that pydantic found. keys: of the table it is in; table: how one looks."""
     kind, found = error["type"], error["input"]
     if kind == "extra_forbidden":
-        return f"no such key{hint(path[-1], _keys(path[:-1]))}"
+        return f"no such key{hint(str(error['loc'][-1]), keys)}"
     if kind == "missing":
         return "is missing"
     if kind in ("model_type", "dict_type"):
-        return f"found {found!r}, expected a table such as {{ bits = 4 }}"
+        return f"found {found!r}, expected {table}"
     if kind == "list_type":
-        listed = "[[overrides]] for each" if path == ("overrides",) else "a list in brackets"
-        return f"found {found!r}, expected {listed}"
+        return f"found {found!r}, expected a list in brackets"
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if kind == "literal_error":

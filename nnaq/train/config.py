@@ -30,7 +30,6 @@ Only `task` and `data` are needed. A factory is called `factory(data, seed, **op
 `nnaq.train.task.Task`. Paths are those of the folder in which the command runs.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nnaq.quantize.recipe_file import hint
+from nnaq.quantize.recipe_file import listed, said
 from nnaq.targets.toml_lines import key_lines
 from nnaq.train.settings import Settings, TrainingError
 
@@ -97,7 +96,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         return Config.model_validate(tables)
     except ValidationError as error:
         mistakes = sorted((_mistake(one, lines) for one in error.errors()), key=lambda mistake: mistake[0])
-        raise _refusal(f"config {path}", [said for _, said in mistakes]) from None
+        raise TrainingError(listed(f"config {path}", [told for _, told in mistakes])) from None
 
 
 def _changed(tables: dict[str, Any], change: str) -> Key:
@@ -118,33 +117,12 @@ def _changed(tables: dict[str, Any], change: str) -> Key:
     return key
 
 
-def _refusal(who: str, mistakes: Sequence[str]) -> TrainingError:
-    if len(mistakes) == 1:
-        return TrainingError(f"{who}: {mistakes[0]}")
-    return TrainingError("\n  ".join([f"{who} has {len(mistakes)} mistakes:", *mistakes]))
-
-
 def _mistake(error: Any, lines: Mapping[Key, int]) -> tuple[int, str]:
     """One mistake found by pydantic: its line, and a sentence with place and key."""
     path = tuple(str(part) for part in error["loc"])
     line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
     place = "" if line == 0 else "--set, " if line == SET else f"line {line}, "
-    return line, f"{place}{'.'.join(path)}: {_said(error, path)}"
-
-
-def _said(error: Any, path: Key) -> str:
-    kind, found = error["type"], error["input"]
-    if kind == "extra_forbidden":
-        return f"no such key{hint(path[-1], _keys(path[:-1]))}"
-    if kind == "missing":
-        return "is missing"
-    if kind in ("model_type", "dict_type"):
-        return f"found {found!r}, expected a table"
-    if kind == "literal_error":
-        expected = error["ctx"]["expected"]
-        near = hint(str(found), re.findall(r"'([^']+)'", expected))
-        return f"found {found!r}, expected {expected}{near}"
-    return f"found {found!r}; {error['msg'][0].lower()}{error['msg'][1:]}"
+    return line, f"{place}{'.'.join(path)}: {said(error, _keys(path[:-1]))}"
 
 
 def _keys(path: Key) -> list[str]:

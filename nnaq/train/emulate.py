@@ -4,24 +4,21 @@
     backward   of a node: see `nnaq.train.nodes`
 
 Ranges of activations stay as calibrated; scales of weights follow the weights, as in every crossing.
-Kernels run on the CPU; tensors elsewhere are copied. For a torch module, whose parameters keep their own
+For a torch module, whose parameters keep their own
 names and whose weights may train by schemes, see `nnaq.train.prepare`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnaq import pipeline
 from nnaq.errors import DataError
 from nnaq.ir.graph import Graph
 from nnaq.ir.op import lookup
 from nnaq.pipeline import Crossing
-from nnaq.quantize.calibrate import Ranges
-from nnaq.train.forward import IntegerForward, Tensors, array_of
+from nnaq.train.forward import IntegerForward, Tensors, array_of, crossed
 
 
 class Emulated(nn.Module):
@@ -58,7 +55,7 @@ class Emulated(nn.Module):
         constants = {name: array_of(p).copy() for name, p in self.trained().items()}  # they change in place
         held = self._crossing.real.constants
         if any(not np.array_equal(array, held[name]) for name, array in constants.items()):
-            self._crossing = crossed(self.start, constants)
+            self._crossing = crossed(self.start, constants, self.start.ranges)
         return self._crossing
 
     def convert(self) -> Graph:
@@ -95,13 +92,6 @@ def weights_and_biases(real: Graph) -> list[str]:
             if value in real.constants and (place in op.weights or place in op.reals)
         }
     return list(found)
-
-
-def crossed(start: Crossing, constants: Mapping[str, np.ndarray]) -> Crossing:
-    """The crossing of the same real graph with other constants, under the same options."""
-    real = replace(start.real, constants={**start.real.constants, **constants})
-    own = {name: (float(array.min()), float(array.max())) for name, array in constants.items() if array.size}
-    return pipeline.cross(real, Ranges({**start.ranges.ranges, **own}), start.options)
 
 
 def _free_path(module: nn.Module, name: str) -> str:

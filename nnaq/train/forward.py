@@ -1,21 +1,27 @@
-"""Two forward passes over one graph: through the integer kernels, and in float with emulated weights only."""
+"""Two forward passes, through the integer kernels and over the reals, and the crossing they train on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nnaq import pipeline
 from nnaq.errors import DataError
 from nnaq.interpret import check_inputs, kernel
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Attr, lookup
+from nnaq.ir.types import TensorType
 from nnaq.pipeline import Crossing
+from nnaq.quantize.calibrate import Ranges
 from nnaq.train.devices import run_node
 from nnaq.train.nodes import Ran, codes_of, reals_of, results_of, rounded
 
 Tensors = dict[str, Tensor]
+NOTHING: Mapping[str, TensorType] = MappingProxyType({})
 
 
 class Ends(Protocol):
@@ -154,6 +160,25 @@ def real_forward(
         values.update(zip(node.outputs, lookup(node.op).real(torch, node.attrs, *operands), strict=True))
     after = {state.name: values[state.output] for state in graph.states}
     return {port.name: values[port.name] for port in graph.outputs}, after, values
+
+
+def crossed(
+    start: Crossing,
+    constants: Mapping[str, np.ndarray],
+    ranges: Ranges,
+    codes: Mapping[str, TensorType] = NOTHING,
+    exact: frozenset[str] = frozenset(),
+) -> Crossing:
+    """The crossing of the same real graph with other constants and ranges.
+
+    codes: code types of weights that are given. exact: values whose range is used without headroom.
+    """
+    real = replace(start.real, constants={**start.real.constants, **constants})
+    own = {name: (float(array.min()), float(array.max())) for name, array in constants.items() if array.size}
+    options = replace(
+        start.options, codes={**start.options.codes, **codes}, exact=start.options.exact | exact
+    )
+    return pipeline.cross(real, Ranges({**ranges.ranges, **own}), options)
 
 
 def array_of(tensor: Tensor) -> np.ndarray:

@@ -12,7 +12,6 @@ What training does is said by the recipe: palettes and schemes of weights, range
 (`nnaq.quantize.training`).
 """
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,7 +26,7 @@ from nnaq.codebooks.choice import PaletteChoice
 from nnaq.crossing import Reporter, crossing_of, import_options
 from nnaq.errors import DataError, FrontendError, RecipeError
 from nnaq.frontends import Imported, ImportOptions
-from nnaq.frontends.torch import in_evaluation, load
+from nnaq.frontends.torch import Examples, examples_by_name, in_evaluation, load
 from nnaq.ir.graph import Graph
 from nnaq.passes.assign_codebooks import shared_rows
 from nnaq.pipeline import Crossing
@@ -47,7 +46,7 @@ Recordings = Sequence[Mapping[str, Any]]
 
 def prepare(
     module: nn.Module,
-    example_inputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor],
+    example_inputs: Examples,
     recipe: Recipe | str | None = None,
     target: Target | str = "edge8",
     calibration: Recordings = (),
@@ -68,7 +67,7 @@ def prepare(
     _must_train(recipe, module)
     imported = load(module, example_inputs, options or import_options(recipe), outputs)
     target = load_target(target) if isinstance(target, str) else target
-    examples = _by_name(module, example_inputs)
+    examples = examples_by_name(module, example_inputs)
     names = [port.name for port in imported.graph.inputs]
     recordings = [_arrays(r, names) for r in calibration or [examples]]
     crossing = crossing_of(imported.graph, recordings, recipe, target, Reporter())
@@ -91,16 +90,6 @@ def prepare(
 def convert(twin: Twin) -> Graph:
     """The lowered graph of a twin at its present parameters: the integers its forward pass computes."""
     return twin.convert()
-
-
-def _by_name(
-    module: nn.Module, examples: Tensor | Sequence[Tensor] | Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Example inputs by the names of forward's arguments."""
-    if isinstance(examples, Mapping):
-        return dict(examples)
-    given = [examples] if isinstance(examples, Tensor) else list(examples)
-    return dict(zip(inspect.signature(module.forward).parameters, given, strict=False))
 
 
 def _must_train(recipe: Recipe, module: nn.Module) -> None:

@@ -20,7 +20,7 @@ those of `twin.convert()` in the simulator and in the exported file.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,15 +28,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
-from nnaq import pipeline
 from nnaq.errors import DataError
 from nnaq.ir.graph import Graph
-from nnaq.ir.types import TensorType
 from nnaq.pipeline import Crossing
 from nnaq.quantize.calibrate import Ranges
 from nnaq.quantize.training import Training
 from nnaq.train.derive import Derivation
-from nnaq.train.forward import IntegerForward, Tensors, array_of, real_forward
+from nnaq.train.forward import IntegerForward, Tensors, array_of, crossed, real_forward
 from nnaq.train.ranges import TrainingRanges
 from nnaq.train.schemes.base import Hard, Progress, Scheme
 
@@ -186,7 +184,7 @@ class Twin(nn.Module):
             or any(held.options.codes.get(name) != kind for name, kind in kinds.items())
             or any(not np.array_equal(array, held.real.constants[name]) for name, array in arrays.items())
         ):
-            self._crossing = crossed(self.start, arrays, kinds, ranges, self.nnaq_ranges.exact())
+            self._crossing = crossed(self.start, arrays, ranges, kinds, self.nnaq_ranges.exact())
             self._crossed_at = ranges
         return self._crossing
 
@@ -236,22 +234,6 @@ class Twin(nn.Module):
         return (
             [*groups, {"params": more, "lr": CENTROID_RATE * rate, "weight_decay": 0.0}] if more else groups
         )
-
-
-def crossed(
-    start: Crossing,
-    constants: Mapping[str, np.ndarray],
-    codes: Mapping[str, TensorType],
-    ranges: Ranges,
-    exact: frozenset[str],
-) -> Crossing:
-    """The crossing of the same real graph with other constants, codes of weights and ranges."""
-    real = replace(start.real, constants={**start.real.constants, **constants})
-    own = {name: (float(array.min()), float(array.max())) for name, array in constants.items() if array.size}
-    options = replace(
-        start.options, codes={**start.options.codes, **codes}, exact=start.options.exact | exact
-    )
-    return pipeline.cross(real, Ranges({**ranges.ranges, **own}), options)
 
 
 def _own(module: nn.Module) -> list[tuple[str, Tensor]]:

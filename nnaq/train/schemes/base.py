@@ -11,6 +11,7 @@ Where the forward pass must be the accelerator's, its reals are those of `hard` 
 of `soft` (`straight_through`). A scheme knows nothing of the loop: it is told the progress.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ class Progress:
         return self.step / max(self.steps, 1)
 
 
-class Scheme(nn.Module):
+class Scheme(nn.Module, ABC):
     """How one weight trains towards its codes; see the module.
 
     Trainable state (centroids, step sizes) are parameters, other state buffers: `state_dict` has it all.
@@ -84,9 +85,9 @@ class Scheme(nn.Module):
         """The reals that training's forward pass reads, of the parameter's shape; differentiable."""
         return straight_through(parameter, self.hard(parameter))
 
+    @abstractmethod
     def hard(self, parameter: Tensor) -> Hard:
         """The codes that ship."""
-        raise NotImplementedError
 
     def penalty(self, parameter: Tensor) -> Tensor:
         """What is added to the loss, a scalar; 0 unless the scheme says otherwise."""

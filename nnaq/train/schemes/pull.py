@@ -6,6 +6,7 @@
 The ramp is a reconstruction: when published training raises lambda is not known to us.
 """
 
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -34,9 +35,9 @@ class Pull(FixedTables):
         """The parameter itself."""
         return parameter
 
+    @abstractmethod
     def distance(self, parameter: Tensor) -> Tensor:
         """R of every weight, [R, K]: 0 on levels."""
-        raise NotImplementedError
 
     def penalty(self, parameter: Tensor) -> Tensor:
         """lambda(t) mean R."""
