@@ -1,10 +1,11 @@
-# make demo | test | lint | bench | conformance | docs | oracles: each does its own set-up in .venv.
+# make demo | test | lint | bench | claims | conformance | docs | oracles: each does its own set-up in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
+CLAIMS := .claims
 
-.PHONY: help setup demo test lint bench conformance docs oracles peers clean
+.PHONY: help setup demo test lint bench claims conformance docs oracles peers clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/  /'
@@ -41,6 +42,11 @@ bench: setup ## speed, as ratios to named peers in the same run
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/packed.py
 	$(BIN)/python benchmarks/codebooks.py
+	$(BIN)/python benchmarks/render.py
+
+claims: setup ## what training wins, on AN4: make claims DATA=AN4; resumable, hours
+	for part in float tune schemes awareness write; do \
+	    $(BIN)/python benchmarks/claims.py $$part --data $(DATA) --work $(CLAIMS) || exit 1; done
 	$(BIN)/python benchmarks/render.py
 
 conformance: setup ## golden vectors of outside runtimes, value by value, and the page about them

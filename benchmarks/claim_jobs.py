@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from nnaq.codebooks.storage import storage_of_graph
 from nnaq.quantize.recipe import Recipe, parse_recipe
@@ -15,9 +16,10 @@ from nnaq.search.journal import Json
 from nnaq.simulate import simulate
 from nnaq.targets import Target, load_target
 from nnaq.tasks.spoken_words import SpokenWordsTask, make_task
-from nnaq.train.checkpoint import read_parameters
+from nnaq.train.checkpoint import Place, read_parameters
 from nnaq.train.loop import train
 from nnaq.train.prepare import prepare
+from nnaq.train.record import BEST, LAST
 from nnaq.train.settings import Settings
 from nnaq.train.twin import Twin
 
@@ -33,9 +35,8 @@ class Study:
     batch: int = 8
 
 
-FLOAT = Study()
+STUDY = Study()
 BITS = (8, 5, 4, 3, 2, 1)
-BEST = "best.safetensors"
 RATES = (1e-3, 3e-4)
 STRENGTHS = (0.1, 1.0, 10.0)
 SCHEMES: dict[str, Mapping[str, Any] | None] = {
@@ -52,14 +53,12 @@ SCHEMES: dict[str, Mapping[str, Any] | None] = {
 PULLED = ("acosr", "mracos", "mracos_plain", "s8bqat")
 UNTUNED = ("dkm",)  # ten times as slow as the others: the lower rate
 TUNED_LIKE = {"mracos_plain": "mracos", "s8bqat": "mracos"}  # one penalty, one rate and strength
-TRIALS: dict[str, list[Mapping[str, Any]]] = {
-    name: [
-        {"rate": rate, **({"strength": strength} if name in PULLED else {})}
-        for rate in RATES
-        for strength in (STRENGTHS if name in PULLED else (0.0,))
-    ]
-    for name, scheme in SCHEMES.items()
-    if scheme is not None and name not in UNTUNED and name not in TUNED_LIKE
+AT_RATES: list[Mapping[str, Any]] = [{"rate": rate} for rate in RATES]
+PULLS: list[Mapping[str, Any]] = [{"rate": r, "strength": s} for r in RATES for s in STRENGTHS]
+TRIALS = {
+    name: PULLS if name in PULLED else AT_RATES
+    for name in SCHEMES
+    if name not in ("lloyd_max", *UNTUNED, *TUNED_LIKE)
 }
 AWARENESS: dict[str, Mapping[str, Any]] = {
     "as shipped": {},
@@ -107,7 +106,7 @@ class Bench:
 
     def task(self, seed: int) -> SpokenWordsTask:
         """The task with a fresh module of a seed."""
-        return make_task(self.data, seed, batch=FLOAT.batch)
+        return make_task(self.data, seed, batch=STUDY.batch)
 
     def run(self, job: Job) -> dict[str, Any]:
         """One row."""
@@ -119,12 +118,17 @@ class Bench:
         """The float checkpoint of a seed."""
         task = self.task(job.seed)
         settings = Settings(
-            epochs=FLOAT.float_epochs, rate=FLOAT.float_rate, schedule="cosine",
-            warmup=FLOAT.float_warmup, clip=1.0,
+            epochs=STUDY.float_epochs, rate=STUDY.float_rate, schedule="cosine",
+            warmup=STUDY.float_warmup, clip=1.0,
             weight_decay=1e-2, seed=job.seed,
         )  # fmt: skip
-        place = train(task, task.module, settings, self.folder(job))
+        place = self.trained(task, task.module, settings, job)
         return {"dev": place.figures, "test": judged(task, task.module), "best_epoch": place.best_epoch}
+
+    def trained(self, task: SpokenWordsTask, model: nn.Module, settings: Settings, job: Job) -> Place:
+        """Train, or go on where the job was cut short; one that is finished gives what it found."""
+        folder = self.folder(job)
+        return train(task, model, settings, folder, resume=(folder / LAST).is_file())
 
     def folder(self, job: Job) -> Path:
         made = self.work / job.name.replace(" ", "_").replace("=", "-")
@@ -142,7 +146,7 @@ class Bench:
         bits, name = int(job.choice["bits"]), str(job.choice["scheme"])
         tuned = {} if SCHEMES[name] is None or name in UNTUNED else self.options_of(name)
         task, twin = self.twin(job.seed, scheme_recipe(bits, name, tuned))
-        found = self.tuned(task, twin, job, tuned, FLOAT.epochs) if SCHEMES[name] is not None else {}
+        found = self.tuned(task, twin, job, tuned, STUDY.epochs) if SCHEMES[name] is not None else {}
         return {"options": dict(tuned), **found, **integers(task, twin)}
 
     def options_of(self, scheme: str) -> dict[str, Any]:
@@ -164,7 +168,7 @@ class Bench:
             epochs=epochs, rate=float(chosen.get("rate", RATES[-1])), schedule="cosine", warmup=20, clip=1.0,
             seed=job.seed,
         )  # fmt: skip
-        place = train(task, twin, settings, self.folder(job))
+        place = self.trained(task, twin, settings, job)
         return {"best_epoch": place.best_epoch, "steps": place.steps}
 
     def tune(self, job: TuneJob) -> dict[str, Any]:
@@ -179,18 +183,14 @@ class Bench:
         target = machine(str(job.choice["machine"]), way)
         task = self.longer(job.seed) if way == "control" else self.started(job.seed)
         twin = prepared(task, INT8, target)
-        found = self.tuned(task, twin, job, {}, FLOAT.epochs) if way == "aware" else {}
+        found = self.tuned(task, twin, job, {}, STUDY.epochs) if way == "aware" else {}
         return {**found, **integers(task, twin, target)}
 
     def longer(self, seed: int) -> SpokenWordsTask:
         """The float model after as many more epochs in float: what training alone gives."""
         job = Job("longer", seed)
         task = self.started(seed)
-        twin = prepared(task, parse_recipe(FLOATING), "edge8")
-        if (self.folder(job) / BEST).exists():
-            read_parameters(self.folder(job) / BEST, twin)
-        else:
-            self.tuned(task, twin, job, {}, FLOAT.epochs)
+        self.tuned(task, prepared(task, parse_recipe(FLOATING), "edge8"), job, {}, STUDY.epochs)
         return task
 
 

@@ -12,9 +12,11 @@ Task         AN4 (letters, digits, words), streaming LSTM, word CTC (nnaq.tasks.
 Figures      word error rate of the hard int8 tables under the integer simulator: `dev` chose epochs and
              options, `test` was looked at once per finished run. One word of test is 0.13 points
 Tuning       successive halving per scheme at 3 bits, first seed, on dev; the same options for all bits
-Rows         are jobs in a journal, DIR/claims.journal: what is there is not run again, rows can be added
-             later. Several processes may work side by side, each with a --journal of its own; `write` takes
-             what stands in all of them. Before starting, the budget is told from measured times
+Rows         are jobs in a journal, DIR/claims.journal; a job that was cut short goes on where it was. Rows
+             in a journal or among the committed results are not run again, so that rows can be added later,
+             provided `float` gives the committed float models again. Several processes may work side by
+             side, each with a --journal of its own; `write` joins all. Before starting, the budget is told
+             from measured times. `make claims DATA=AN4` does everything that is missing, which takes hours
 """
 
 import argparse
@@ -24,13 +26,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from claim_jobs import AWARENESS, BITS, FLOAT, SCHEMES, TRIALS, Bench, Job, TuneJob
+from claim_jobs import AWARENESS, BITS, SCHEMES, STUDY, TRIALS, Bench, Job, TuneJob
 from measuring import on_one_thread
 from rich.progress import track
 
 from nnaq.search.journal import Journal, digest, opened
 
-HERE = Path(__file__).parent
+FILES = {
+    kind: Path(__file__).parent / "results" / f"{word}.json"
+    for kind, word in (("scheme", "schemes"), ("awareness", "awareness"))
+}
 
 
 def arguments() -> argparse.Namespace:
@@ -65,7 +70,7 @@ def jobs_of(given: argparse.Namespace) -> Iterator[Job]:
                 yield from (Job("awareness", s, {"machine": machine, "way": way}) for s in given.seeds)
 
 
-def known(work: Path) -> dict[str, Any]:
+def journalled(work: Path) -> dict[str, Any]:
     """What all journals of a folder hold."""
     found: dict[str, Any] = {}
     for path in sorted(work.glob("*.journal")):
@@ -75,13 +80,42 @@ def known(work: Path) -> dict[str, Any]:
     return found
 
 
+def committed() -> dict[str, Any]:
+    """What the committed results hold, by the names of jobs."""
+    found: dict[str, Any] = {}
+    for path in (path for path in FILES.values() if path.exists()):
+        result = json.loads(path.read_text())
+        found |= {name_of(row): row for row in result["rows"]} | result.get("trials", {})
+        found |= {f"tuned {scheme}": row for scheme, row in result.get("tuned", {}).items()}
+    return found
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """The name of the job that found a row."""
+    choice = {key: row[key] for key in ("bits", "scheme", "machine", "way") if key in row}
+    return Job(row["kind"], row["seed"], choice).name
+
+
+def must_join(own: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    """Stop where a float model here is not the one that the committed rows started from."""
+    for name in (name for name in own if name.startswith("float") and name in others):
+        if own[name]["dev"] != others[name]["dev"]:
+            raise SystemExit(
+                f"{name} has other figures here than among the committed rows, which started from it: "
+                f"another machine or version; to begin anew remove {', '.join(map(str, FILES.values()))}"
+            )
+
+
 def run(given: argparse.Namespace, journal: Journal) -> None:
-    """Run what no journal holds yet; tell the budget first."""
-    journal.results.update(known(given.work))
+    """Run what is not known yet; tell the budget first."""
+    own, others = journalled(given.work), committed()
+    must_join(own, others)
+    starts = {name for name in others if name.startswith("float")}  # their checkpoints must be here
+    journal.results.update({name: row for name, row in others.items() if name not in starts} | own)
     bench = Bench(given.data, given.work, journal.results)
     if given.what == "tune":
         for scheme, trials in TRIALS.items():
-            if given.only in scheme:
+            if given.only in scheme and f"tuned {scheme}" not in journal.results:
                 halve(scheme, trials, bench, journal)
         return
     wanted = [job for job in jobs_of(given) if given.only in job.name]
@@ -113,7 +147,7 @@ def budget(missing: list[Job], journal: Journal) -> None:
 def halve(scheme: str, trials: Sequence[Mapping[str, Any]], bench: Bench, journal: Journal) -> None:
     """Successive halving: all trials for a third of the epochs, the better third of them for all."""
     left = list(trials)
-    for epochs in (2, FLOAT.epochs):
+    for epochs in (2, STUDY.epochs):
         scored = []
         for trial in left:
             job = TuneJob(scheme, trial, epochs)
@@ -129,17 +163,17 @@ def halve(scheme: str, trials: Sequence[Mapping[str, Any]], bench: Bench, journa
 
 
 def write(work: Path) -> None:
-    """The rows of all journals as committed results."""
-    found = known(work)
+    """The rows of all journals and those that were committed, as results."""
+    own, others = journalled(work), committed()
+    must_join(own, others)
+    found = others | own
     tuned = {name.removeprefix("tuned "): row for name, row in found.items() if name.startswith("tuned ")}
     trials = {name: row for name, row in found.items() if name.startswith("trial ")}
-    for kind, word in (("scheme", "schemes"), ("awareness", "awareness")):
+    for kind, path in FILES.items():
         rows = [row for name, row in sorted(found.items()) if name.startswith((kind, "float"))]
-        command = f"python benchmarks/claims.py {word} --data AN4 --work DIR"
-        result = {"command": command, "rows": rows}
-        if kind == "scheme":
-            result |= {"tuned": tuned, "trials": trials}
-        (HERE / "results" / f"{word}.json").write_text(json.dumps(result, indent=1) + "\n")
+        result = {"command": f"python benchmarks/claims.py {path.stem} --data AN4 --work DIR", "rows": rows}
+        more = {"tuned": tuned, "trials": trials} if kind == "scheme" else {}
+        path.write_text(json.dumps(result | more, indent=1) + "\n")
 
 
 def main() -> None:
@@ -147,7 +181,7 @@ def main() -> None:
     given = arguments()
     on_one_thread()
     given.work.mkdir(parents=True, exist_ok=True)
-    identity = {"task": digest(repr(FLOAT).encode())}
+    identity = {"task": digest(repr(STUDY).encode())}
     if given.what == "write":
         return write(given.work)
     with opened(given.work / given.journal, identity, say=print) as journal:
