@@ -14,9 +14,7 @@ bias[o] = round_half_even(bias_real[o] / (s_x * s_w[o])) and the multipliers sta
 s_x * s_w[o] / s_y, both in float64; under half_even for f32(f32(s_x * s_w[o]) / s_y), which is
 what ONNX Runtime computes.
 
-The fast form reads rows of x - z_x and of weights, which may rest packed (kernels/weight_rows.py), and
-sums in int32 over stretches (`span`) that cannot leave 32 bits, then in int64; both orders give the same
-whole number.
+The compiled form is kernels/multiply.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,23 +27,13 @@ from nnaq.ir.dims import show
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Attr, Constant, Prepared, Signature
 from nnaq.ir.types import TensorType, bits, bounds
-from nnaq.jit import jit
 from nnaq.kernels.boundary import largest_distance, multiplier_constants
-from nnaq.kernels.fixedpoint import (
-    quantize_multipliers,
-    requantize,
-    requantize_reference,
-    saturate,
-    saturate_reference,
-)
-from nnaq.kernels.narrow import Order, contract, narrow_of, sum_narrow, sum_reference
-from nnaq.kernels.weight_rows import FOUR, expand_rows, is_packed, source_of
+from nnaq.kernels.fixedpoint import quantize_multipliers, requantize_reference, saturate_reference
+from nnaq.kernels.narrow import Order, contract, narrow_of, sum_reference
 
 Prepare = Callable[[Signature, tuple[np.ndarray | None, ...], Numerics], Prepared]
 Row = tuple[Sequence[int], int, int, int]
 
-BLOCK = 32  # rows that stay in the first-level cache while the weights pass by
-PACKED_BLOCK = 128  # rows that share one expansion of packed weights
 ACCUMULATORS = {"i8": "i32", "i16": "i48"}
 WIDE = Numerics()
 
@@ -214,7 +202,7 @@ def order_of(x: TensorType, weight: TensorType, attrs: Mapping[str, Attr]) -> Or
     """How a node sums products of two types; a stretch that fits 32 bits has 1 product for i16 by i16."""
     span = (2**31 - 1) // (largest_distance(x) * largest_distance(weight))
     narrow = narrow_of(attrs, x)
-    return Order(span) if narrow is None else narrow.order(span)
+    return Order(span, fits=accumulator(x) == "i32") if narrow is None else narrow.order(span)
 
 
 def outputs_reference(
@@ -245,106 +233,3 @@ def rows_reference(
     """Per output, in Python integers: weights - zero_point, bias, multiplier and shift."""
     centred = [[int(w) - zero_point for w in row.ravel()] for row in weight]
     return list(zip(centred, *(list(map(int, part)) for part in (bias, multiplier, shift)), strict=True))
-
-
-@jit
-def sum_one(x, w):  # type: ignore[no-untyped-def]
-    """Σ x*w in int32."""
-    a = np.int32(0)
-    for k in range(x.size):
-        a = np.int32(a + np.int32(x[k]) * np.int32(w[k]))
-    return a
-
-
-@jit
-def sum_four(x, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
-    """Σ x*w of four weight rows at once in int32: x is loaded once, the loop becomes vpmaddwd."""
-    a, b, c, d = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
-    for k in range(x.size):
-        v = np.int32(x[k])
-        a = np.int32(a + v * np.int32(w0[k]))
-        b = np.int32(b + v * np.int32(w1[k]))
-        c = np.int32(c + v * np.int32(w2[k]))
-        d = np.int32(d + v * np.int32(w3[k]))
-    return a, b, c, d
-
-
-@jit
-def sum_wide(x, w):  # type: ignore[no-untyped-def]
-    """Σ x*w in int64, for products of 30 bits."""
-    a = np.int64(0)
-    for k in range(x.size):
-        a += np.int64(np.int32(x[k]) * np.int32(w[k]))
-    return a
-
-
-@jit
-def sum_products(rows, weights, bias, sums, order):  # type: ignore[no-untyped-def]
-    """sums[p, o] = bias[o] + Σ_k rows[p, k] * weights[o, k], int64; int32 within stretches of products.
-
-    weights: as `weights_of` makes them. order: an `Order`; where it is narrow, block by block in the
-    accumulator it describes.
-    """
-    outputs, packed = sums.shape[1], is_packed(weights)
-    source, scratch = source_of(weights)
-    step = FOUR if packed else max(outputs, 1)
-    for o in range(0, outputs, step):
-        count = min(step, outputs - o)
-        if packed:
-            expand_rows(weights, o, count, scratch)
-        _sum_rows(rows, source[:count], bias, sums, order, o)
-
-
-@jit
-def _sum_rows(rows, weights, bias, sums, order, first):  # type: ignore[no-untyped-def]
-    """The sums of outputs first …, one per row of an array of weights."""
-    span, block = order[0], order[1]
-    count, depth = rows.shape
-    outputs = weights.shape[0]
-    last = first + outputs
-    if block > 0:
-        sum_narrow(rows, weights, bias[first:last], sums[:, first:last], order)
-        return
-    fours = outputs - outputs % FOUR if span > 1 else 0
-    for o in range(0, fours, FOUR):
-        n = first + o
-        for p in range(count):
-            s0, s1, s2, s3 = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
-            for k in range(0, depth, span):
-                e = min(k + span, depth)
-                a, b, c, d = sum_four(
-                    rows[p, k:e],
-                    weights[o, k:e],
-                    weights[o + 1, k:e],
-                    weights[o + 2, k:e],
-                    weights[o + 3, k:e],
-                )
-                s0, s1, s2, s3 = s0 + a, s1 + b, s2 + c, s3 + d
-            sums[p, n], sums[p, n + 1] = s0 + bias[n], s1 + bias[n + 1]
-            sums[p, n + 2], sums[p, n + 3] = s2 + bias[n + 2], s3 + bias[n + 3]
-    for o in range(fours, outputs):
-        n = first + o
-        for p in range(count):
-            if span == 1:
-                sums[p, n] = bias[n] + sum_wide(rows[p], weights[o, :depth])
-                continue
-            s0 = np.int64(bias[n])
-            for k in range(0, depth, span):
-                e = min(k + span, depth)
-                s0 += sum_one(rows[p, k:e], weights[o, k:e])
-            sums[p, n] = s0
-
-
-@jit
-def requantize_rows(rows, weights, bias, multiplier, shift, order, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
-    """out[p, o] = saturate(requantize(bias[o] + Σ_k rows[p, k] * weights[o, k]) + z_y)."""
-    count, outputs = out.shape
-    block = PACKED_BLOCK if is_packed(weights) else BLOCK
-    sums = np.empty((min(count, block), outputs), np.int64)
-    for start in range(0, count, block):
-        stop = min(start + block, count)
-        sum_products(rows[start:stop], weights, bias, sums[: stop - start], order)
-        for p in range(start, stop):
-            for o in range(outputs):
-                y = requantize(sums[p - start, o], multiplier[o], shift[o], rounding)
-                out[p, o] = saturate(y, zero_y, low, high)

@@ -11,16 +11,32 @@ of a lowered graph that touch a float. Division and product are float32 because 
 every runtime does at its edge; the scales of activations are float32 values for this reason.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nnaq.ir.dims import Shape
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, as_is, register
+from nnaq.ir.op import (
+    Arrays,
+    Attr,
+    Bindable,
+    Constant,
+    Kernel,
+    Op,
+    Prepared,
+    Signature,
+    Work,
+    as_is,
+    at_once,
+    register,
+)
 from nnaq.ir.types import Palette, Quant, TensorType, bounds, storage
 from nnaq.jit import jit
+from nnaq.kernels.bound import bound
+from nnaq.kernels.ends import dequantizer, quantizer
 from nnaq.kernels.fixedpoint import (
     CODES,
     quantize_multipliers,
@@ -29,6 +45,8 @@ from nnaq.kernels.fixedpoint import (
     saturate,
     saturate_reference,
 )
+from nnaq.kernels.machine.maps import rescale_map
+from nnaq.kernels.requantize_lanes import kind_of, limit_rows, rescaling_rows, stage_rows
 
 
 def same_shape(inputs: tuple[TensorType | None, ...], attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
@@ -120,6 +138,12 @@ def quantize_array(x: np.ndarray, kind: TensorType, rounding: str = "half_even")
     """Codes of type `kind` for the reals `x`: q = clamp(round(f32(x) / f32(scale)) + zero_point)."""
     assert kind.quant is not None
     low, high = code_bounds(kind)
+    if kind.quant.axis is None and kind.dtype in ("i8", "i16"):
+        with np.errstate(over="ignore"):
+            flat = np.ascontiguousarray(x, np.float32).reshape(-1)
+        out = np.empty(x.shape, storage(kind.dtype))
+        _quantize_loop(flat, out.reshape(-1), *quantize_numbers(kind, rounding))
+        return out
     scale = kind.quant.scales(x.ndim).astype(np.float32)
     with np.errstate(over="ignore"):  # a quotient beyond float32 is clamped like any other
         codes = round_real(np, x.astype(np.float32) / scale, rounding)
@@ -128,15 +152,67 @@ def quantize_array(x: np.ndarray, kind: TensorType, rounding: str = "half_even")
     return np.asarray(np.minimum(limited + kind.zero_point, high), storage(kind.dtype))
 
 
+def quantize_numbers(kind: TensorType, rounding: str) -> tuple[Any, ...]:
+    """Scale, whether ties go away from zero, limits of codes less zero_point, zero_point."""
+    low, high = code_bounds(kind)
+    ends = np.float32(low - kind.zero_point), np.float32(high - kind.zero_point)
+    return np.float32(kind.scale), rounding == "half_away", *ends, kind.zero_point
+
+
+@jit
+def _quantize_loop(x, out, scale, away, low, high, zero_point):  # type: ignore[no-untyped-def]
+    """Codes of at most 16 bits with one scale; low, high: float32, of the codes less zero_point.
+
+    The limits are whole numbers, so that they may come before the rounding.
+    """
+    zero = np.int32(zero_point)
+    for i in range(out.size):
+        ratio = x[i] / scale
+        ratio = ratio if ratio > low else low
+        ratio = ratio if ratio < high else high
+        if away:
+            size = abs(ratio)
+            whole = np.floor(size)
+            whole = whole + np.float32(1.0) if size - whole >= np.float32(0.5) else whole
+            code = np.int32(np.copysign(whole, ratio))
+        else:
+            code = np.int32(np.rint(ratio))
+        out[i] = np.int32(code + zero)
+
+
 def dequantize_array(codes: np.ndarray, kind: TensorType) -> np.ndarray:
     """Reals (float32) of codes of type `kind`."""
     assert kind.quant is not None
+    if kind.quant.axis is None and codes.dtype in (np.int8, np.int16):
+        out = np.empty(codes.shape, np.float32)
+        flat = np.ascontiguousarray(codes).reshape(-1)
+        _dequantize_loop(flat, out.reshape(-1), np.float32(kind.scale), kind.zero_point)
+        return out
     centred = codes.astype(np.int64) - kind.zero_point
     return centred.astype(np.float32) * kind.quant.scales(codes.ndim).astype(np.float32)
 
 
+@jit
+def _dequantize_loop(codes, out, scale, zero_point):  # type: ignore[no-untyped-def]
+    zero = np.int32(zero_point)
+    for i in range(out.size):
+        out[i] = np.float32(np.int32(np.int32(codes[i]) - zero)) * scale
+
+
 def _quantize(signature: Signature, x: np.ndarray) -> Arrays:
     return (quantize_array(x, signature.outputs[0], str(signature.attrs.get("rounding", "half_even"))),)
+
+
+def load_quantize(signature: Signature, constants: tuple[Any, ...]) -> Kernel:
+    """Compiled where there is one scale."""
+    kind = signature.outputs[0]
+    if kind.quant is None or kind.quant.axis is not None:
+        return partial(_quantize, signature)
+    rounding = str(signature.attrs.get("rounding", "half_even"))
+    if kind.dtype == "i32":
+        return quantizer(kind, code_bounds(kind), rounding)
+    dtypes, numbers = (storage(kind.dtype),) * 2, quantize_numbers(kind, rounding)
+    return Bindable(lambda x: bound(_quantize_loop, ((x, np.float32),), x.shape, dtypes, *numbers))
 
 
 def _quantize_reference(signature: Signature, x: np.ndarray) -> Arrays:
@@ -156,6 +232,17 @@ def _quantize_reference(signature: Signature, x: np.ndarray) -> Arrays:
 
 def _dequantize(signature: Signature, codes: np.ndarray) -> Arrays:
     return (dequantize_array(codes, signature.input(0)),)
+
+
+def load_dequantize(signature: Signature, constants: tuple[Any, ...]) -> Kernel:
+    """Compiled where there is one scale."""
+    kind = signature.input(0)
+    if kind.quant is None or kind.quant.axis is not None:
+        return partial(_dequantize, signature)
+    if kind.dtype == "i32":
+        return dequantizer(kind)
+    reals, numbers = (np.float32, np.float32), (np.float32(kind.scale), kind.zero_point)
+    return Bindable(lambda x: bound(_dequantize_loop, ((x, x.dtype),), x.shape, reals, *numbers))
 
 
 def _dequantize_reference(signature: Signature, codes: np.ndarray) -> Arrays:
@@ -212,23 +299,65 @@ def _rescale_reference(
     return (np.array(codes, storage(kind.dtype)).reshape(x.shape),)
 
 
-def _rescale(signature: Signature, x: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> Arrays:
-    kind = signature.outputs[0]
-    low, high = bounds(kind.dtype)
-    out = np.empty(x.shape, storage(kind.dtype))
-    code = CODES[str(signature.attrs["rounding"])]
-    _rescale_loop(
-        np.ascontiguousarray(x).reshape(-1),
-        out.reshape(-1),
-        int(multiplier),
-        int(shift),
-        code,
-        signature.input(0).zero_point,
-        kind.zero_point,
-        low,
-        high,
+def load_rescale(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+    """The same codes: from 256 of them for i8 codes, else in vector lanes where 32 bits hold them."""
+    x, y = signature.input(0), signature.outputs[0]
+    q, s, rounding = int(operands[1]), int(operands[2]), str(signature.attrs["rounding"])
+    low, high = bounds(y.dtype)
+
+    def one_by_one(codes: np.ndarray, *_: Any) -> Arrays:
+        out = np.empty(codes.shape, np.int64)
+        flat = np.ascontiguousarray(codes, np.int64).reshape(-1)
+        limits = CODES[rounding], x.zero_point, y.zero_point, low, high
+        _rescale_loop(flat, out.reshape(-1), q, s, *limits)
+        return (out.astype(storage(y.dtype)),)
+
+    if x.dtype == "i8":
+        return by_code(one_by_one(np.arange(-128, 128))[0])
+    zero = y.zero_point
+    reach = max(map(abs, (end - x.zero_point for end in bounds(x.dtype))))
+    stage = stage_rows(q, s, rounding, reach)
+    rows = rescaling_rows((x.zero_point,), (stage,), limit_rows(zero, low, high))
+    if rows is None or y.dtype == "i32":
+        return one_by_one
+    kind = kind_of(rounding)
+
+    dtypes = (storage(y.dtype),) * 2
+    return Bindable(
+        lambda codes, *_: bound(_rescale_lanes, ((codes, codes.dtype),), codes.shape, dtypes, rows, kind)
     )
-    return (out,)
+
+
+@jit
+def _rescale_lanes(x, out, rows, kind):  # type: ignore[no-untyped-def]
+    rescale_map(x, out, rows, kind)
+
+
+def by_code(table: np.ndarray) -> Kernel:
+    """The kernel that reads the result of an i8 code from 256 entries, beginning with that of -128."""
+    entries = np.roll(table, 128)  # by the bits of the code
+    dtypes = entries.dtype, entries.dtype
+    return Bindable(lambda x, *_: bound(_look_up, ((x, np.int8),), x.shape, dtypes, entries))
+
+
+@jit
+def _look_up(x, out, table):  # type: ignore[no-untyped-def]
+    places = x.view(np.uint8)
+    for i in range(out.size):
+        out[i] = table[places[i]]
+
+
+def when_constant(
+    first: int, load: Callable[[Signature, tuple[Any, ...]], Kernel]
+) -> Callable[[Signature, tuple[Any, ...]], Kernel]:
+    """`load` that waits for the call where an operand from `first` on is no constant."""
+
+    def loaded(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+        if any(operand is None for operand in operands[first:]):
+            return partial(at_once(load), signature)
+        return load(signature, operands)
+
+    return loaded
 
 
 @jit
@@ -260,9 +389,10 @@ register(
         _identity,
         as_is,
         _quantize_reference,
-        _quantize,
+        at_once(load_quantize),
         elementwise_work,
         "q = clamp(round(f32(x) / f32(scale)) + zero_point, low, high)",
+        load=load_quantize,
     )
 )
 register(
@@ -274,9 +404,10 @@ register(
         _identity,
         as_is,
         _dequantize_reference,
-        _dequantize,
+        at_once(load_dequantize),
         elementwise_work,
         "y = f32(q - zero_point) * f32(scale)",
+        load=load_dequantize,
     )
 )
 register(
@@ -288,8 +419,9 @@ register(
         _identity,
         prepare_rescale,
         _rescale_reference,
-        _rescale,
+        at_once(load_rescale),
         elementwise_work,
         "q_y = saturate(requantize(q_x - z_x, multiplier, shift) + z_y)",
+        load=when_constant(1, load_rescale),
     )
 )

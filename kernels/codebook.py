@@ -12,19 +12,22 @@ With a zero map a code 0 has no index. The map is a stream of n one-bit numbers 
 the code is not 0, and the packed indices are those of the other codes alone, in the same order. Code j is
 then found only behind all codes before it, so no kernel reads this form: what runs it unpacks it first.
 
-`PackedCodes` is a constant without a zero map in this form, handed to a kernel in the place of an array
-of codes (kernels/weight_rows.py reads it); in memory the stream is a row of 64-bit words.
+`PackedCodes` is a constant without a zero map, handed to a kernel in the place of an array of codes
+(kernels/packed_rows.py reads it). It holds the same indices with as many bits each, in another order: rows
+in blocks that kernels expand 32 codes at a time, from which the stream is made when it is asked for.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nnaq.errors import OpError
 from nnaq.ir.types import Palette
+from nnaq.kernels.packed_blocks import blocks_of, indices_of
 
-SPARE = 1  # words behind a stream
+WHOLE = 8  # bits of an index that is as long as its code
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -110,11 +113,9 @@ def find_indices(codes: np.ndarray, palette: Palette) -> np.ndarray:
         )
     if not codes.size:  # of which there may be any number of rows
         return np.zeros(codes.shape, np.uint8)
-    positions = np.full((len(palette.tables), 256), -1, np.int16)
-    for place, table in zip(positions, palette.tables, strict=True):
-        place[np.array(table) + 128] = np.arange(len(table))
-        if palette.zeros is not None:
-            place[128] = 0
+    positions = _positions(palette.tables)
+    if palette.zeros is not None:
+        positions[:, 128] = 0
     matrix = _matrix(codes)
     found = positions[table_numbers(codes.shape, palette.rows), matrix.astype(np.int64) + 128]
     if (found < 0).any():
@@ -125,6 +126,16 @@ def find_indices(codes: np.ndarray, palette: Palette) -> np.ndarray:
             f"({', '.join(map(str, table))}); move codes to entries of their palette before packing them"
         )
     return np.asarray(found.astype(np.uint8).reshape(codes.shape))
+
+
+def _positions(tables: Iterable[Sequence[int] | np.ndarray]) -> np.ndarray:
+    """The first place of each int8 code c in the tables, int16 [tables, 256] at c + 128; -1 for none."""
+    rows = []
+    for table in tables:
+        row = np.full(256, -1, np.int16)
+        row[np.array(table[::-1], np.int64) + 128] = np.arange(len(table) - 1, -1, -1)
+        rows.append(row)
+    return np.array(rows)
 
 
 def look_up(indices: np.ndarray, tables: np.ndarray, rows: int) -> np.ndarray:
@@ -147,15 +158,15 @@ class PackedCodes:
 
     shape   of the codes
     bits    per index
-    words   the stream as uint64, its first byte the lowest of words[0], and a word of 0 behind it:
-            a kernel reads two words at a time
+    blocks  the indices of each row in blocks of 32, uint8 [rows, ceil(K / 32) * 4 * bits]; for 8 bits the
+            codes themselves, which take no more (kernels/packed_blocks.py)
     tables  int8 [tables, 2^bits]
     rows    entries of axis 0 that share a table; 0: all of them
     """
 
     shape: tuple[int, ...]
     bits: int
-    words: np.ndarray
+    blocks: np.ndarray
     tables: np.ndarray
     rows: int = 0
 
@@ -169,19 +180,31 @@ class PackedCodes:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of indices and tables, spare words included."""
-        return int(self.words.nbytes + self.tables.nbytes)
+        """Bytes of blocks and tables, indices behind the end of a row included."""
+        return int(self.blocks.nbytes + self.tables.nbytes)
 
     @property
     def packed(self) -> np.ndarray:
         """The stream as it stands in a file, uint8 [ceil(codes * bits / 8)]."""
-        stream: np.ndarray = self.words.astype("<u8", copy=False).view(np.uint8)
-        return stream[: packed_size(self.size, self.bits)]
+        return pack_indices(self._indices(), self.bits)
 
     def codes(self) -> np.ndarray:
         """The codes, int8."""
-        indices = unpack_indices(self.packed, self.bits, self.size).reshape(self.shape)
-        return look_up(indices, self.tables, self.rows)
+        if self.bits == WHOLE:
+            return self._held().view(np.int8).reshape(self.shape)
+        return look_up(self._indices().reshape(self.shape), self.tables, self.rows)
+
+    def _held(self) -> np.ndarray:
+        """What blocks hold of each row, uint8 [rows, K]."""
+        return np.ascontiguousarray(indices_of(self.blocks, self.bits, math.prod(self.shape[1:])))
+
+    def _indices(self) -> np.ndarray:
+        held = self._held()
+        if self.bits < WHOLE:
+            return held
+        numbers = table_numbers(self.shape, self.rows)
+        found = _positions(self.tables)[numbers, held.view(np.int8).astype(np.int64) + 128]
+        return np.asarray(found, np.uint8)
 
 
 def pack_codes(codes: np.ndarray, palette: Palette) -> PackedCodes:
@@ -191,21 +214,16 @@ def pack_codes(codes: np.ndarray, palette: Palette) -> PackedCodes:
     """
     if palette.zeros is not None:
         raise OpError("codes with a zero map are packed by pack_zero_map; kernels do not read that form")
-    packed = pack_indices(find_indices(codes, palette), palette.bits)
-    return PackedCodes(codes.shape, palette.bits, _words(packed), table_array(palette), palette.rows)
+    indices = find_indices(codes, palette)
+    held = codes.view(np.uint8) if palette.bits == WHOLE else indices
+    blocks = blocks_of(_matrix(held), palette.bits)
+    return PackedCodes(codes.shape, palette.bits, blocks, table_array(palette), palette.rows)
 
 
 def unpack_codes(packed: np.ndarray, palette: Palette, shape: tuple[int, ...]) -> np.ndarray:
     """The codes (int8) of packed indices, one for each code. Raises OpError as `unpack_indices`."""
     indices = unpack_indices(packed, palette.bits, math.prod(shape)).reshape(shape)
     return look_up(indices, table_array(palette), palette.rows)
-
-
-def _words(packed: np.ndarray) -> np.ndarray:
-    """The words of a stream and the spare ones behind it."""
-    stream = np.zeros((-(-packed.size // 8) + SPARE) * 8, np.uint8)
-    stream[: packed.size] = packed
-    return stream.view("<u8").astype(np.uint64, copy=False)
 
 
 def pack_zero_map(codes: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:

@@ -10,28 +10,22 @@ z_x, which adds nothing. G = C is the depthwise convolution. acc is i32 for i8 a
 narrow, summed over c, then over k in the order of the weight (kernels/narrow.py). A fused relu clamps
 low at z_y. The bound on |y - real| is that of fully_connected (kernels/matmul.py).
 
-conv1d is conv2d with one row. The fast form copies the windows of a few positions, centred, into
-rows of int16 and multiplies them with the weights as they are; where a group has fewer than four
-outputs (depthwise) copying would cost more than the products, and each tap is added along a row of
-positions instead.
+conv1d is conv2d with one row. The fast form: kernels/conv_layer.py.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from nnaq.errors import GraphError
 from nnaq.ir.dims import Shape, bind, show, window
-from nnaq.ir.op import Arrays, Attr, Op, Signature, Work, register
+from nnaq.ir.op import Arrays, Attr, Bindable, Kernel, Op, Signature, Work, at_once, register
 from nnaq.ir.types import TensorType, storage
-from nnaq.jit import jit
 from nnaq.kernels.accumulate import (
-    BLOCK,
-    PACKED_BLOCK,
     activate,
     check_layer,
     layer_forms,
@@ -40,10 +34,11 @@ from nnaq.kernels.accumulate import (
     outputs_reference,
     prepare_layer,
     rows_reference,
-    sum_products,
 )
-from nnaq.kernels.fixedpoint import CODES, requantize, saturate
-from nnaq.kernels.weight_rows import expand_rows, is_packed, part, source_of, weights_of
+from nnaq.kernels.conv_bound import bind_layer
+from nnaq.kernels.conv_layer import Layer, Plan, even_offsets
+from nnaq.kernels.conv_loops import Grid, frame_of
+from nnaq.kernels.fixedpoint import CODES
 
 Types = tuple[TensorType | None, ...]
 Pair = tuple[int, int]
@@ -201,175 +196,51 @@ def window_reference(shape: Geometry, image: np.ndarray, row: int, column: int, 
     return taps
 
 
-def fast(
-    signature: Signature,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    multiplier: np.ndarray,
-    shift: np.ndarray,
-) -> Arrays:
+def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     """The same codes from compiled loops."""
-    shape = geometry(signature.attrs, weight.shape[2:])
+    weight, scales = operands[1], tuple(map(np.ascontiguousarray, operands[2:]))
     kind_x, kind_w = signature.input(0), signature.input(1)
-    image = np.ascontiguousarray(x).reshape(*x.shape[:2], *(1, *x.shape[2:])[-2:])
-    positions = shape.size(*image.shape[2:])
-    rows = weights_of(weight, kind_w.zero_point, shape.groups)
-    out = np.empty((len(x), len(weight), *positions), storage(signature.outputs[0].dtype))
+    shape, made = geometry(signature.attrs, weight.shape[2:]), storage(signature.outputs[0].dtype)
+    behind = CODES[str(signature.attrs["rounding"])], *output_range(signature)
     order = order_of(kind_x, kind_w, signature.attrs)
-    by_taps = len(weight) < 4 * shape.groups and order.block == 0  # in any order of products
-    convolve = _convolve_taps if by_taps else _convolve_windows
-    convolve(
-        image,
-        rows,
-        bias,
-        multiplier,
-        shift,
-        kind_x.zero_point,
-        order,
-        shape.kernel,
-        shape.stride,
-        shape.dilation,
-        shape.padding[:2],
-        shape.groups,
-        CODES[str(signature.attrs["rounding"])],
-        *output_range(signature),
-        out,
+    layer = Layer(weight, kind_w.zero_point, shape.groups, scales, order, behind)
+    planned = lru_cache(maxsize=4)(partial(plan_of, shape, int(weight.shape[1])))
+
+    def call(x: np.ndarray, *_: Any) -> Arrays:
+        image = np.ascontiguousarray(x).reshape(*x.shape[:2], *(1, *x.shape[2:])[-2:])
+        plan = planned(*image.shape[2:])
+        positions = plan.grid.height, plan.grid.width
+        out = np.empty((len(x), len(weight), *positions), made)
+        if out.size:
+            layer.run(image, kind_x.zero_point, plan, out, out)
+        return (out.reshape(*out.shape[:2], *positions[4 - x.ndim :]),)
+
+    def bound(x: np.ndarray, *_: Any) -> tuple[Arrays, Callable[[], object]]:
+        image = x.reshape(*x.shape[:2], *(1, *x.shape[2:])[-2:])
+        plan = planned(*image.shape[2:])
+        place = np.empty((len(x), len(weight), plan.grid.height, plan.grid.width), made)
+        run = bind_layer(layer, image, kind_x.zero_point, plan, place)
+        return (place.reshape(*place.shape[:2], *place.shape[6 - x.ndim :]),), run
+
+    return Bindable(bound, call)
+
+
+def plan_of(shape: Geometry, inner: int, height: int, width: int) -> Plan:
+    """Where the windows over an image of a size find their entries; inner: channels of a group."""
+    positions, extents = shape.size(height, width), shape.extents
+    sizes = [max(p - 1, 0) * s + e for p, s, e in zip(positions, shape.stride, extents, strict=True)]
+    frame = frame_of((sizes[0], sizes[1]), shape.stride, shape.padding[:2])
+    plane, phase = frame.plane, frame.phase
+    taps = (np.arange(k) * d for k, d in zip(shape.kernel, shape.dilation, strict=True))
+    (row, row_phase), (column, column_phase) = map(np.divmod, taps, shape.stride)
+    depth, offsets = even_offsets(
+        np.arange(inner) * plane,
+        row * frame.pitch + row_phase * shape.stride[1] * phase,
+        column + column_phase * phase,
     )
-    return (out.reshape(len(x), len(weight), *positions[4 - x.ndim :]),)
-
-
-@jit
-def _convolve_windows(  # type: ignore[no-untyped-def]
-    x,
-    weights,
-    bias,
-    multiplier,
-    shift,
-    zero_x,
-    order,
-    kernel,
-    stride,
-    dilation,
-    padding,
-    groups,
-    rounding,
-    zero_y,
-    low,
-    high,
-    out,
-):
-    """Blocks of positions, counted through all images: their windows as rows, sums, codes."""
-    images, outputs, height, width = out.shape
-    positions = height * width
-    total = images * positions
-    per_group, inner = outputs // groups, x.shape[1] // groups
-    block = PACKED_BLOCK if is_packed(weights) else BLOCK
-    rows = np.zeros((block, inner * kernel[0] * kernel[1]), np.int16)
-    sums = np.empty((block, per_group), np.int64)
-    places = np.empty((block, 3), np.int64)
-    for start in range(0, total, block):
-        count = min(block, total - start)
-        for b in range(count):
-            places[b, 0], place = divmod(start + b, positions)
-            places[b, 1], places[b, 2] = divmod(place, width)
-        for g in range(groups):
-            first = g * per_group
-            for b in range(count):
-                n, top, left = places[b, 0], places[b, 1] * stride[0], places[b, 2] * stride[1]
-                image = x[n, g * inner : (g + 1) * inner]
-                _window(image, zero_x, kernel, dilation, top - padding[0], left - padding[1], rows[b])
-            last = first + per_group
-            chosen = part(weights, first, last)
-            sum_products(rows[:count], chosen, bias[first:last], sums[:count], order)
-            for o in range(per_group):
-                c = first + o
-                q, s = multiplier[c], shift[c]
-                for b in range(count):
-                    code = saturate(requantize(sums[b, o], q, s, rounding), zero_y, low, high)
-                    out[places[b, 0], c, places[b, 1], places[b, 2]] = code
-
-
-@jit
-def _window(image, zero_x, kernel, dilation, top, left, row):  # type: ignore[no-untyped-def]
-    """row = x - z_x under the window whose corner is (top, left); 0 outside of the image [C,H,W]."""
-    at = 0
-    for c in range(image.shape[0]):
-        for i in range(kernel[0]):
-            y = top + i * dilation[0]
-            if y < 0 or y >= image.shape[1]:
-                for j in range(kernel[1]):
-                    row[at + j] = 0
-            else:
-                _line(image[c, y], zero_x, dilation[1], left, row[at : at + kernel[1]])
-            at += kernel[1]
-
-
-@jit
-def _line(line, zero_x, dilation, left, row):  # type: ignore[no-untyped-def]
-    for j in range(row.size):
-        x = left + j * dilation
-        row[j] = line[x] - zero_x if 0 <= x < line.size else 0
-
-
-@jit
-def _convolve_taps(  # type: ignore[no-untyped-def]
-    x,
-    weights,
-    bias,
-    multiplier,
-    shift,
-    zero_x,
-    order,
-    kernel,
-    stride,
-    dilation,
-    padding,
-    groups,
-    rounding,
-    zero_y,
-    low,
-    high,
-    out,
-):
-    """One row of positions of one output at a time: each tap is added along the row, in int64."""
-    images, outputs, height, width = out.shape
-    per_group, inner = outputs // groups, x.shape[1] // groups
-    sums = np.empty(width, np.int64)
-    packed, (source, scratch) = is_packed(weights), source_of(weights)
-    for n, o in np.ndindex(images, outputs):
-        r = o
-        if packed:
-            expand_rows(weights, o, 1, scratch)
-            r = 0
-        for y in range(height):
-            sums[:] = bias[o]
-            for t in range(inner * kernel[0] * kernel[1]):
-                c, i, j = t // (kernel[0] * kernel[1]), t // kernel[1] % kernel[0], t % kernel[1]
-                row = y * stride[0] - padding[0] + i * dilation[0]
-                if 0 <= row < x.shape[2]:
-                    line = x[n, o // per_group * inner + c, row]
-                    _add_tap(line, zero_x, source[r, t], j * dilation[1] - padding[1], stride[1], sums)
-            codes = out[n, o, y]
-            for z in range(width):
-                code = requantize(sums[z], multiplier[o], shift[o], rounding)
-                codes[z] = saturate(code, zero_y, low, high)
-
-
-@jit
-def _add_tap(line, zero_x, weight, offset, stride, sums):  # type: ignore[no-untyped-def]
-    """sums[z] += weight * (line[z*stride + offset] - z_x) wherever the line has that position."""
-    first = max(0, (stride - 1 - offset) // stride)
-    stop = max(first, min(sums.size, (line.size - 1 - offset) // stride + 1))
-    w, chosen = np.int64(weight), sums[first:stop]
-    if stride == 1:
-        # Slices from 0 tell the compiler that no index is negative, so that it vectorises.
-        part = line[first + offset : stop + offset]
-        for z in range(chosen.size):
-            chosen[z] += w * (np.int64(part[z]) - zero_x)
-    else:
-        for z in range(chosen.size):
-            chosen[z] += w * (np.int64(line[(first + z) * stride + offset]) - zero_x)
+    channels, size = inner * shape.groups, math.prod(positions)
+    grid = Grid(*positions, frame.pitch, 0, channels * plane, inner * plane, 0, positions[1], 1, size)
+    return Plan(frame, channels, depth, offsets, grid)
 
 
 def work(signature: Signature) -> Work:
@@ -389,11 +260,12 @@ for _name, _rank in (("conv1d", 1), ("conv2d", 2)):
             real,
             prepare_layer(_name),
             reference,
-            fast,
+            at_once(load),
             work,
             "y[o] = saturate(requantize(bias[o] + Σ weight[o,c,k]*(x - z_x), multiplier[o], shift[o]) + z_y)",
             weights={1: 0},
             reals=(2,),
             packed=(1,),
+            load=load,
         )
     )

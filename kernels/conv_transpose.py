@@ -17,25 +17,22 @@ brings no entry to y keeps its place and adds 0.
 per_channel scales stand along axis 1 of the weight; groups share them: s_w[o] = s_w[j]. A fused
 relu clamps low at z_y. The bound on |y - real| is that of fully_connected (kernels/matmul.py).
 
-The fast form multiplies all entries of x by all taps in float64, where every sum below 2^53 is
-exact in any order, and adds the products of each tap to the entries it meets; for a narrow accumulator
-it copies what all taps bring to each position into rows, as a convolution does.
+The fast form is an ordinary convolution per phase (kernels/conv_phases.py); for a narrow accumulator it
+copies what all taps bring to each position into rows.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from nnaq.errors import GraphError, LoweringError
-from nnaq.ir.dims import Dim, Shape, add, bind, multiply, show
+from nnaq.ir.dims import Shape, bind, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, register
+from nnaq.ir.op import Arrays, Attr, Constant, Kernel, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import TensorType, storage
-from nnaq.jit import jit
 from nnaq.kernels.accumulate import (
     accumulator,
     activate,
@@ -46,49 +43,21 @@ from nnaq.kernels.accumulate import (
     outputs_reference,
     prepare_bias,
     proved_reach,
-    requantize_rows,
     shift_bound,
 )
 from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.conv import numbers_of
-from nnaq.kernels.fixedpoint import CODES, requantize, saturate
+from nnaq.kernels.conv_layer import Layer, Plan
+from nnaq.kernels.conv_phases import Axis as Axis
+from nnaq.kernels.conv_phases import Pair, codes_of, phases_of, plan_of
+from nnaq.kernels.fixedpoint import CODES
+from nnaq.kernels.multiply import requantize_rows
 from nnaq.kernels.narrow import contract, narrow_of
-from nnaq.kernels.weight_rows import centred, weights_of
+from nnaq.kernels.weight_panels import rows_of, weights_of
 
 WHO = "transposed convolution"
 Types = tuple[TensorType | None, ...]
 Attrs = Mapping[str, Attr]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """How taps meet entries along one spatial axis."""
-
-    kernel: int
-    stride: int
-    dilation: int
-    begin: int
-    end: int
-    extra: int
-
-    @property
-    def extent(self) -> int:
-        """Entries from the first tap to the last."""
-        return (self.kernel - 1) * self.dilation + 1
-
-    def over(self, dim: Dim) -> Dim:
-        """Size of the result; never negative where it is known."""
-        fixed = self.extent - self.stride + self.extra - self.begin - self.end
-        size = add(multiply(dim, self.stride), fixed)
-        return max(size, 0) if isinstance(size, int) else size
-
-    def size(self, entries: int) -> int:
-        return int(self.over(entries))
-
-    def source(self, position: int, tap: int, entries: int) -> int | None:
-        """The entry of x that a tap brings to a position of y, if any."""
-        i, rest = divmod(position + self.begin - tap * self.dilation, self.stride)
-        return i if rest == 0 and 0 <= i < entries else None
 
 
 def geometry(attrs: Attrs, kernel: Shape) -> tuple[Axis, ...]:
@@ -255,31 +224,45 @@ def reference(
     return (out,)
 
 
-def fast(
-    signature: Signature,
-    x: np.ndarray,
-    weight: np.ndarray,
-    bias: np.ndarray,
-    multiplier: np.ndarray,
-    shift: np.ndarray,
-) -> Arrays:
-    """The same codes: sums that float64 holds exactly, then a compiled requantisation."""
-    if narrow_of(signature.attrs, signature.input(0)) is not None:
-        return _fast_narrow(signature, x, weight, bias, multiplier, shift)
-    centred = x.astype(np.float64) - signature.input(0).zero_point
-    weights = weight.astype(np.float64) - signature.input(1).zero_point
-    total = sums(np, signature.attrs, centred, weights)
-    out = np.empty((*total.shape[:2], math.prod(total.shape[2:])), np.int64)
-    _requantize_planes(
-        total.astype(np.int64).reshape(out.shape),
-        bias.astype(np.int64),
-        multiplier,
-        shift,
-        CODES[str(signature.attrs["rounding"])],
-        *output_range(signature),
-        out,
-    )
-    return (out.reshape(total.shape).astype(storage(signature.outputs[0].dtype)),)
+def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+    """The same codes, a convolution per phase; what a narrow accumulator sums goes tap by tap."""
+    weight, scales = operands[1], tuple(map(np.ascontiguousarray, operands[2:]))
+    kind_x, kind_w = signature.input(0), signature.input(1)
+    if narrow_of(signature.attrs, kind_x) is not None:
+        return lambda x, *_: _fast_narrow(signature, x, weight, *scales)
+    axes, groups = geometry(signature.attrs, weight.shape[2:]), groups_of(signature.attrs)
+    axes = (Axis(1, 1, 1, 0, 0, 0), *axes)[-2:]
+    taps = weight.reshape(*weight.shape[:2], *(axis.kernel for axis in axes))
+    order, made = order_of(kind_x, kind_w, signature.attrs), storage(signature.outputs[0].dtype)
+    behind = CODES[str(signature.attrs["rounding"])], *output_range(signature)
+    zero_w, outputs = kind_w.zero_point, groups * int(weight.shape[1])
+    layers = [
+        (phase, Layer(codes_of(taps, phase, groups, zero_w), zero_w, groups, scales, order, behind))
+        for phase in phases_of(axes)
+    ]
+
+    @lru_cache(maxsize=4)
+    def planned(height: int, width: int) -> list[tuple[Layer, Plan, tuple[slice, ...]]]:
+        return [
+            (layer, plan_of(axes, phase, len(weight), groups, (height, width)), _places(axes, phase))
+            for phase, layer in layers
+            if phase[0].count(height) and phase[1].count(width)
+        ]
+
+    def call(x: np.ndarray, *_: Any) -> Arrays:
+        image = np.ascontiguousarray(x).reshape(*x.shape[:2], *(1, *x.shape[2:])[-2:])
+        sizes = [axis.size(n) for axis, n in zip(axes, image.shape[2:], strict=True)]
+        out = np.empty((len(x), outputs, *sizes), made)
+        for layer, plan, places in planned(*image.shape[2:]) if out.size else ():
+            layer.run(image, kind_x.zero_point, plan, out[:, :, *places], out)
+        return (out.reshape(len(x), outputs, *sizes[4 - x.ndim :]),)
+
+    return call
+
+
+def _places(axes: tuple[Axis, ...], phase: Pair) -> tuple[slice, ...]:
+    """The positions of a phase in a result."""
+    return tuple(slice(p.position, None, axis.stride) for p, axis in zip(phase, axes, strict=True))
 
 
 def _fast_narrow(
@@ -294,17 +277,18 @@ def _fast_narrow(
     axes, groups = geometry(signature.attrs, weight.shape[2:]), groups_of(signature.attrs)
     kind_x, kind_w = signature.input(0), signature.input(1)
     inner, per_group = len(weight) // groups, weight.shape[1]
-    seen = _rows_of_taps(axes, centred(x, kind_x.zero_point))
+    seen = _rows_of_taps(axes, np.subtract(x, kind_x.zero_point, dtype=np.int16))
     count, _, *sizes = seen.shape[: 2 + len(axes)]
     taps = math.prod(weight.shape[2:])
     rows = np.moveaxis(seen, 1, 1 + len(axes)).reshape(count * math.prod(sizes), groups, inner * taps)
-    columns = centred(weight, kind_w.zero_point).reshape(groups, inner, per_group, taps).swapaxes(1, 2)
+    columns = weight.reshape(groups, inner, per_group, taps).swapaxes(1, 2)
     out = np.empty((groups, len(rows), per_group), storage(signature.outputs[0].dtype))
     for g in range(groups):
         chosen = slice(g * per_group, (g + 1) * per_group)
         requantize_rows(
-            np.ascontiguousarray(rows[:, g]),
-            weights_of(np.ascontiguousarray(columns[g]).reshape(per_group, inner * taps), 0),
+            rows_of(rows[:, g], 0),
+            weights_of(columns[g].reshape(per_group, inner * taps), kind_w.zero_point),
+            0,
             bias[chosen],
             multiplier[chosen],
             shift[chosen],
@@ -331,16 +315,6 @@ def _rows_of_taps(axes: tuple[Axis, ...], x: np.ndarray) -> np.ndarray:
     return x
 
 
-@jit
-def _requantize_planes(total, bias, multiplier, shift, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
-    """out[n, o, p] = saturate(requantize(total[n, o, p] + bias[o]) + z_y)."""
-    for n in range(out.shape[0]):
-        for o in range(out.shape[1]):
-            for p in range(out.shape[2]):
-                y = requantize(total[n, o, p] + bias[o], multiplier[o], shift[o], rounding)
-                out[n, o, p] = saturate(y, zero_y, low, high)
-
-
 def work(signature: Signature) -> Work:
     """One product per entry of x, tap and output of its group; one requantisation per result."""
     entries = math.prod(bind(signature.input(0).shape, {}))
@@ -358,10 +332,11 @@ for _name, _rank in (("conv_transpose1d", 1), ("conv_transpose2d", 2)):
             real,
             partial(prepare, _name),
             reference,
-            fast,
+            at_once(load),
             work,
             "y[o] = saturate(requantize(bias[o] + Σ weight[c,j,k]*(x - z_x), multiplier[o], shift[o]) + z_y)",
             weights={1: 1},
             reals=(2,),
+            load=load,
         )
     )

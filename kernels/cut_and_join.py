@@ -18,14 +18,14 @@ over the reals, where no types are known, limits stay those of Python. A state j
 keeps it always: concat of K - 1 frames and T has K - 1 + T, whose last K - 1 are the next state.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from nnaq.errors import DataError, GraphError, OpError
 from nnaq.ir.dims import Dim, Shape, add, evaluate, floor_divide, show, subtract
-from nnaq.ir.op import Arrays, Attr, Op, Signature, as_is, register
+from nnaq.ir.op import Arrays, Attr, Bindable, Op, Signature, as_is, at_once, register
 from nnaq.kernels.boundary import elementwise_work
 from nnaq.kernels.movement import (
     CODE_DTYPES,
@@ -33,10 +33,13 @@ from nnaq.kernels.movement import (
     TO_THE_END,
     UNARY,
     Attrs,
+    Bound,
     Types,
+    View,
     axis_of,
-    by_real,
+    copying,
     integers,
+    load_view,
     operand,
     pad_constant,
     picked,
@@ -120,9 +123,15 @@ def real_slice(xp: Any, attrs: Attrs, x: Any) -> tuple[Any, ...]:
     return (x,)
 
 
-def fast_slice(signature: Signature, x: np.ndarray) -> Arrays:
-    check_promises(signature, x)
-    return by_real(real_slice)(signature, x)
+def view_slice(signature: Signature) -> View:
+    found = cuts(signature.attrs, signature.input(0).rank)
+    index = tuple(found.get(axis, slice(None)) for axis in range(signature.input(0).rank))
+
+    def view(x: np.ndarray) -> np.ndarray:
+        check_promises(signature, x)
+        return x[index]
+
+    return view
 
 
 def reference_slice(signature: Signature, x: np.ndarray) -> Arrays:
@@ -182,8 +191,23 @@ def real_pad(xp: Any, attrs: Attrs, x: Any) -> tuple[Any, ...]:
     return (padded(xp, attrs, x, 0.0),)
 
 
-def fast_pad(signature: Signature, x: np.ndarray) -> Arrays:
-    return (np.asarray(padded(np, signature.attrs, x, signature.input(0).zero_point), order="C"),)
+def load_pad(signature: Signature, constants: tuple[Any, ...]) -> Bindable:
+    """Bound, a constant is outside once and for all; reflect and edge know the source of every position."""
+    attrs, fill = signature.attrs, signature.input(0).zero_point
+
+    def at_once(x: np.ndarray) -> Arrays:
+        return (np.asarray(padded(np, attrs, x, fill), order="C"),)
+
+    def bind(x: np.ndarray) -> Bound:
+        sides = widths(attrs, x.ndim)
+        place = np.full([b + size + e for (b, e), size in zip(sides, x.shape, strict=True)], fill, x.dtype)
+        if attrs["mode"] == "constant":
+            inside = tuple(slice(b, b + size) for (b, _), size in zip(sides, x.shape, strict=True))
+            return (place,), copying(place[inside], x)
+        sources = padded(np, attrs, np.arange(x.size).reshape(x.shape), 0).reshape(-1)
+        return (place,), partial(x.reshape(-1).take, sources, None, place.reshape(-1), "clip")
+
+    return Bindable(bind, at_once)
 
 
 def reference_pad(signature: Signature, x: np.ndarray) -> Arrays:
@@ -227,6 +251,28 @@ def real_concat(xp: Any, attrs: Attrs, *xs: Any) -> tuple[Any, ...]:
     return (xp.concatenate(xs, axis_of(attrs["axis"], len(xs[0].shape), "concat")),)
 
 
+def load_concat(signature: Signature, constants: tuple[Any, ...]) -> Bindable:
+    """Bound, every operand has its part of the result."""
+    axis = axis_of(signature.attrs["axis"], signature.input(0).rank, "concat")
+
+    def at_once(*xs: np.ndarray) -> Arrays:
+        return (np.concatenate(xs, axis),)
+
+    def bind(*xs: np.ndarray) -> Bound:
+        place = np.concatenate(xs, axis)
+        ends = np.cumsum([x.shape[axis] for x in xs])
+        parts = np.split(place, ends[:-1], axis)
+        copies = [copying(part, x) for part, x in zip(parts, xs, strict=True)]
+
+        def run() -> None:
+            for copy in copies:
+                copy()
+
+        return (place,), run
+
+    return Bindable(bind, at_once)
+
+
 def reference_concat(signature: Signature, *xs: np.ndarray) -> Arrays:
     axis = axis_of(signature.attrs["axis"], xs[0].ndim, "concat")
     shape = list(xs[0].shape)
@@ -241,6 +287,7 @@ def reference_concat(signature: Signature, *xs: np.ndarray) -> Arrays:
 
 # --- registration
 
+load_slice = load_view(view_slice)
 
 register(
     Op(
@@ -251,10 +298,11 @@ register(
         real_slice,
         as_is,
         reference_slice,
-        fast_slice,
+        at_once(load_slice),
         elementwise_work,
         "y[i] = x[start + step * i] along each of axes",
         moves=True,
+        load=load_slice,
     )
 )
 register(
@@ -266,10 +314,11 @@ register(
         real_pad,
         as_is,
         reference_pad,
-        fast_pad,
+        at_once(load_pad),
         elementwise_work,
         "y[i] = x[i - begin]; outside: zero_point (constant), mirrored (reflect) or the nearest (edge)",
         moves=True,
+        load=load_pad,
     )
 )
 register(
@@ -281,9 +330,10 @@ register(
         real_concat,
         as_is,
         reference_concat,
-        by_real(real_concat),
+        at_once(load_concat),
         elementwise_work,
         "y = the operands, one after another along axis",
         moves=True,
+        load=load_concat,
     )
 )

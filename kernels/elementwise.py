@@ -30,10 +30,29 @@ import numpy as np
 from nnaq.errors import GraphError, LoweringError
 from nnaq.ir.dims import Dim, Shape, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, as_is, register
+from nnaq.ir.op import (
+    Arrays,
+    Attr,
+    Bindable,
+    Constant,
+    Kernel,
+    Op,
+    Prepared,
+    Signature,
+    as_is,
+    at_once,
+    register,
+)
 from nnaq.ir.types import Quant, TensorType, bounds, storage
 from nnaq.jit import jit
-from nnaq.kernels.boundary import elementwise_work, largest_distance, multiplier_constants, same_shape
+from nnaq.kernels.bound import Bound, bound
+from nnaq.kernels.boundary import (
+    elementwise_work,
+    largest_distance,
+    multiplier_constants,
+    same_shape,
+    when_constant,
+)
 from nnaq.kernels.fixedpoint import (
     CODES,
     quantize_multipliers,
@@ -42,8 +61,10 @@ from nnaq.kernels.fixedpoint import (
     saturate,
     saturate_reference,
 )
+from nnaq.kernels.machine.maps import INPUT_SHIFT as INPUT_SHIFT
+from nnaq.kernels.machine.maps import product_map, sum_8_map, sum_16_map
+from nnaq.kernels.requantize_lanes import kind_of, limit_rows, rescaling_rows, stage_rows
 
-INPUT_SHIFT = 20  # headroom of the i8 sum, as in TFLite
 LOW_16, HIGH_16 = -(2**15), 2**15 - 1
 
 
@@ -154,29 +175,84 @@ def _sum_of_codes(signature: Signature, sign: int, constants: list[int]) -> Call
     return code
 
 
-def sum_fast(sign: int) -> Callable[..., Arrays]:
-    """The fast kernel of add (sign 1) or sub (sign -1)."""
+def sum_load(sign: int) -> Callable[[Signature, tuple[Any, ...]], Kernel]:
+    """The fast kernel of add (sign 1) or sub (sign -1) with its constants."""
 
-    def fast(signature: Signature, a: np.ndarray, b: np.ndarray, *rescales: np.ndarray) -> Arrays:
+    def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+        rescales = [int(c) for c in operands[2:]]
         if not rescales:
-            return (_run(signature, a, b, _exact_sum_loop, sign),)
-        loop: Callable[..., None] = _tflite_sum_loop if len(rescales) == 6 else _sum_loop
-        code = CODES[str(signature.attrs["rounding"])]
-        return (_run(signature, a, b, loop, sign, *(int(c) for c in rescales), code),)
+            return one_by_one(signature, _exact_sum_loop, sign)
+        rounding = str(signature.attrs["rounding"])
+        is_8 = len(rescales) == 6
+        rows = _sum_rows(signature, sign, rescales, rounding)
+        if rows is not None:
+            return in_lanes(signature, _sum_8_lanes if is_8 else _sum_16_lanes, rows)
+        loop: Callable[..., None] = _tflite_sum_loop if is_8 else _sum_loop
+        return one_by_one(signature, loop, sign, *rescales, CODES[rounding])
 
-    return fast
+    return load
 
 
-def _run(
-    signature: Signature, a: np.ndarray, b: np.ndarray, loop: Callable[..., None], *constants: int
-) -> np.ndarray:
-    """Run a compiled loop over the flat, broadcast operands."""
+def _sum_rows(signature: Signature, sign: int, rescales: list[int], rounding: str) -> np.ndarray | None:
+    """The rows of a sum in vector lanes, where 32 bits hold what it meets."""
+    a, b, y = signature.input(0), signature.input(1), signature.outputs[0]
+    headroom = INPUT_SHIFT if len(rescales) == 6 else 0
+    reach, stages = 0, []
+    for i, kind in enumerate((a, b)):
+        own, (q, s) = largest_distance(kind) << headroom, rescales[2 * i : 2 * i + 2]
+        stages.append(stage_rows(q, s, rounding, own))
+        reach += requantize_reference(own, q, s, rounding) + 1
+    if headroom:
+        stages.append(stage_rows(rescales[4], rescales[5], rounding, reach))
+    zeros = (a.zero_point, b.zero_point, (sign - 1) // 2)
+    return rescaling_rows(zeros, stages, limit_rows(y.zero_point, *bounds(y.dtype)))
+
+
+def in_lanes(signature: Signature, loop: Callable[..., None], rows: np.ndarray) -> Kernel:
+    """A map over two operands: i8 throughout, or all of them as i16; i32 operands as they are."""
+    made = storage(signature.outputs[0].dtype)
+    kinds = {kind.dtype for kind in (signature.input(0), signature.input(1), signature.outputs[0])}
+    dtype = np.int8 if kinds == {"i8"} else np.int16
+    wide = np.int32 if "i32" in kinds else dtype
+    kind = kind_of(str(signature.attrs["rounding"]))
+
+    def bind(a: np.ndarray, b: np.ndarray, *_: Any) -> Bound:
+        return bound(loop, ((a, wide), (b, wide)), common_shape(a, b), (dtype, made), rows, kind)
+
+    return Bindable(bind)
+
+
+def one_by_one(signature: Signature, loop: Callable[..., None], *constants: int) -> Kernel:
+    """A compiled loop in 64 bits, whatever the operands are: one compiled form for all of them."""
     y = signature.outputs[0]
-    out = np.empty(np.broadcast_shapes(a.shape, b.shape), storage(y.dtype))
-    flat = (np.ascontiguousarray(np.broadcast_to(x, out.shape)).reshape(-1) for x in (a, b))
     zeros = (signature.input(0).zero_point, signature.input(1).zero_point, y.zero_point)
-    loop(*flat, out.reshape(-1), *zeros, *bounds(y.dtype), *constants)
-    return out
+
+    dtypes, numbers = (np.int64, storage(y.dtype)), (*zeros, *bounds(y.dtype), *constants)
+
+    def bind(a: np.ndarray, b: np.ndarray, *_: Any) -> Bound:
+        return bound(loop, ((a, np.int64), (b, np.int64)), common_shape(a, b), dtypes, *numbers)
+
+    return Bindable(bind)
+
+
+def common_shape(a: np.ndarray, b: np.ndarray) -> tuple[int, ...]:
+    """The shape of both operands."""
+    return a.shape if a.shape == b.shape else np.broadcast_shapes(a.shape, b.shape)
+
+
+@jit
+def _sum_8_lanes(a, b, out, rows, kind):  # type: ignore[no-untyped-def]
+    sum_8_map(a, b, out, rows, kind)
+
+
+@jit
+def _sum_16_lanes(a, b, out, rows, kind):  # type: ignore[no-untyped-def]
+    sum_16_map(a, b, out, rows, kind)
+
+
+@jit
+def _product_lanes(a, b, out, rows, kind):  # type: ignore[no-untyped-def]
+    product_map(a, b, out, rows, kind)
 
 
 @jit
@@ -243,12 +319,23 @@ def mul_reference(signature: Signature, a: np.ndarray, b: np.ndarray, *rescale: 
     return (_pairwise(signature, a, b, lambda m, n: requantize_reference(m * n, q, s, rounding)),)
 
 
-def mul_fast(signature: Signature, a: np.ndarray, b: np.ndarray, *rescale: np.ndarray) -> Arrays:
-    if not rescale:
-        product = a.astype(np.int64) * b.astype(np.int64)
-        return (np.clip(product, *bounds("i32")).astype(np.int32),)
-    code = CODES[str(signature.attrs["rounding"])]
-    return (_run(signature, a, b, _mul_loop, int(rescale[0]), int(rescale[1]), code),)
+def load_mul(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+    """The fast kernel with its constants."""
+    if len(operands) == 2:
+        return _whole_product
+    a, b, y = signature.input(0), signature.input(1), signature.outputs[0]
+    q, s, rounding = int(operands[2]), int(operands[3]), str(signature.attrs["rounding"])
+    stage = stage_rows(q, s, rounding, largest_distance(a) * largest_distance(b))
+    limits = limit_rows(y.zero_point, *bounds(y.dtype))
+    rows = rescaling_rows((a.zero_point, b.zero_point), (stage,), limits)
+    if rows is None:
+        return one_by_one(signature, _mul_loop, q, s, CODES[rounding])
+    return in_lanes(signature, _product_lanes, rows)
+
+
+def _whole_product(a: np.ndarray, b: np.ndarray) -> Arrays:
+    product = a.astype(np.int64) * b.astype(np.int64)
+    return (np.clip(product, *bounds("i32")).astype(np.int32),)
 
 
 @jit
@@ -273,9 +360,16 @@ def square_reference(signature: Signature, x: np.ndarray) -> Arrays:
     return (np.array(codes, np.int32).reshape(x.shape),)
 
 
-def square_fast(signature: Signature, x: np.ndarray) -> Arrays:
-    centred = x.astype(np.int32) - signature.input(0).zero_point
-    return (np.asarray(centred * centred),)
+def load_square(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+    dtypes, zero = (np.int32, np.int32), signature.input(0).zero_point
+    return Bindable(lambda x: bound(_square_loop, ((x, x.dtype),), x.shape, dtypes, zero))
+
+
+@jit
+def _square_loop(x, out, zero):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        v = np.int32(np.int32(x[i]) - np.int32(zero))
+        out[i] = np.int32(v * v)
 
 
 def relu_reference(signature: Signature, x: np.ndarray) -> Arrays:
@@ -283,8 +377,16 @@ def relu_reference(signature: Signature, x: np.ndarray) -> Arrays:
     return (np.array(codes, x.dtype).reshape(x.shape),)
 
 
-def relu_fast(signature: Signature, x: np.ndarray) -> Arrays:
-    return (np.asarray(np.maximum(x, x.dtype.type(signature.input(0).zero_point))),)
+def load_relu(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+    zero = signature.input(0).zero_point
+    return Bindable(lambda x: bound(_relu_loop, ((x, x.dtype),), x.shape, (x.dtype, x.dtype), zero))
+
+
+@jit
+def _relu_loop(x, out, zero):  # type: ignore[no-untyped-def]
+    lowest = np.int32(zero)
+    for i in range(out.size):
+        out[i] = max(np.int32(x[i]), lowest)
 
 
 # --- registration
@@ -312,10 +414,11 @@ def sum_op(name: str, sign: int, real: Callable[..., tuple[Any, ...]], doc: str)
             real,
             prepare_sum,
             sum_reference(sign),
-            sum_fast(sign),
+            at_once(sum_load(sign)),
             elementwise_work,
             doc,
             follow=follow_sum,
+            load=when_constant(2, sum_load(sign)),
         )
     )
 
@@ -331,10 +434,11 @@ register(
         lambda xp, attrs, a, b: (a * b,),
         prepare_mul,
         mul_reference,
-        mul_fast,
+        at_once(load_mul),
         elementwise_work,
         "y = saturate(requantize((a - z_a)(b - z_b), multiplier, shift) + z_y)",
         follow=follow_mul,
+        load=when_constant(2, load_mul),
     )
 )
 register(
@@ -346,10 +450,11 @@ register(
         lambda xp, attrs, x: (x * x,),
         as_is,
         square_reference,
-        square_fast,
+        at_once(load_square),
         elementwise_work,
         "y = (q - z)^2, exact, scale s^2",
         follow=follow_square,
+        load=load_square,
         demands={0: "i16"},
     )
 )
@@ -362,9 +467,10 @@ register(
         lambda xp, attrs, x: (xp.clip(x, 0.0, None),),
         as_is,
         relu_reference,
-        relu_fast,
+        at_once(load_relu),
         elementwise_work,
         "y = max(q, zero_point)",
+        load=load_relu,
         moves=True,
     )
 )

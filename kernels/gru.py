@@ -47,11 +47,12 @@ import numpy as np
 from nnaq.errors import OpError
 from nnaq.ir.dims import Shape, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, Work, register
-from nnaq.ir.types import TensorType, bounds, storage
+from nnaq.ir.op import Arrays, Attr, Kernel, Op, Prepared, Signature, Work, at_once, register
+from nnaq.ir.types import TensorType, bounds
 from nnaq.kernels.accumulate import ACCUMULATORS, order_of
+from nnaq.kernels.cell_numbers import curve_numbers, joined, matrix_of, product_numbers
 from nnaq.kernels.fixedpoint import CODES, quantize_multipliers
-from nnaq.kernels.gru_loops import recur
+from nnaq.kernels.gru_loops import HIDDEN, PRODUCT, SIGMOID, STATE, TANH, recur
 from nnaq.kernels.gru_numbers import (
     BIAS,
     CONSTANTS,
@@ -71,8 +72,10 @@ from nnaq.kernels.gru_step import primitives
 from nnaq.kernels.internals import grid_of, internals
 from nnaq.kernels.lut import sigmoid_function
 from nnaq.kernels.narrow import contract
-from nnaq.kernels.recurrent_loops import driven_gates, pair_of
+from nnaq.kernels.recurrent_loops import empty_states, in_rows, last_state, load_driven_gates, pair_of
 from nnaq.kernels.recurrent_numbers import (
+    HIGH,
+    LOW,
     check_states,
     constant_codes,
     constants_of,
@@ -80,9 +83,11 @@ from nnaq.kernels.recurrent_numbers import (
     gate_constants,
     product_rounding,
 )
-from nnaq.kernels.weight_rows import Weights, weights_of
+from nnaq.kernels.weight_panels import weights_of
 
 Types = tuple[TensorType | None, ...]
+# z_h, whether h is reset before its product, what takes h - z_h to Q0.15, tables, and numbers of passes
+Cell = tuple[int, bool, int, np.ndarray, np.ndarray]
 GATES = 3
 
 
@@ -190,31 +195,47 @@ def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], nume
 # Compiled
 
 
-def fast(signature: Signature, *operands: np.ndarray) -> Arrays:
+def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     """The same codes: the input product of every frame first, then the recurrence."""
-    arrays, hidden = by_name(operands), signature.input(H0)
-    word, kind_w = str(signature.attrs["rounding"]), signature.input(W_RECURRENT)
-    after, narrow = product_rounding(word), storage(hidden.dtype)
-    driven = driven_gates(arrays, signature.input(X), signature.input(W_INPUT), signature.attrs)
-    h = arrays["h0"].astype(np.int16, order="C")
-    y = np.empty((len(driven), *h.shape), np.int16)
-    rescales = (*level_multipliers(after), pair_of(arrays, "state"), pair_of(arrays, "hidden"))
-    recur(
-        driven, h, y, hidden.zero_point, *bounds(hidden.dtype), _recurrent_rows(signature, arrays),
-        order_of(hidden, kind_w, signature.attrs), CODES[word], resets_first(signature.attrs),
-        arrays["sigmoid_table"], arrays["tanh_table"], int(arrays["state_factor"]), rescales, CODES[after],
-        grid_of(signature.attrs),
-    )  # fmt: skip
-    return y.astype(narrow, copy=False), h.astype(narrow, copy=False)
+    arrays, hidden = in_rows(by_name(operands)), signature.input(H0)
+    driven_gates = load_driven_gates(arrays, signature.input(X), signature.input(W_INPUT), signature.attrs)
+    behind = _recurrent_rows(signature, arrays), _cell(signature, arrays)
+
+    def call(x: np.ndarray, h0: np.ndarray, *_: Any) -> Arrays:
+        y, y_8, y_16 = empty_states(hidden.dtype, len(x), *h0.shape)
+        recur(driven_gates(x), h0.astype(np.int16, order="C"), y_8, y_16, *behind)
+        return y, last_state(y, h0)
+
+    return call
 
 
-def _recurrent_rows(
-    signature: Signature, arrays: dict[str, np.ndarray]
-) -> tuple[Weights, np.ndarray, np.ndarray, np.ndarray]:
-    """Weight, bias, multiplier and shift of the gates r, z, n."""
-    weight = weights_of(arrays["w_recurrent"], signature.input(W_RECURRENT).zero_point)
-    bias = arrays["recurrent_bias"].astype(np.int64)
-    return weight, bias, arrays["recurrent_multiplier"], arrays["recurrent_shift"]
+def _recurrent_rows(signature: Signature, arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:
+    """Weight, bias, multiplier, shift, order and rounding of the gates r, z, n."""
+    kind, rounding = signature.input(W_RECURRENT), CODES[str(signature.attrs["rounding"])]
+    weights = weights_of(arrays["w_recurrent"], kind.zero_point, GATES)
+    parts = (arrays[f"recurrent_{part}"] for part in ("bias", "multiplier", "shift"))
+    return weights, *parts, order_of(signature.input(H0), kind, signature.attrs), rounding
+
+
+def _cell(signature: Signature, arrays: dict[str, np.ndarray]) -> Cell:
+    """What a frame is computed with behind its products."""
+    hidden, first = signature.input(H0), resets_first(signature.attrs)
+    after, grid = product_rounding(str(signature.attrs["rounding"])), grid_of(signature.attrs)
+    curve, product_pair = level_multipliers(after)
+    limits = tuple(limit - hidden.zero_point for limit in bounds(hidden.dtype))
+    curves = arrays["sigmoid_table"], arrays["tanh_table"]
+    tables, begins = joined(curves)
+    sigmoid, tanh = (
+        curve_numbers(curve, after, grid, table.size, begin, grid)
+        for table, begin in zip(curves, begins, strict=True)
+    )
+    numbers = {
+        SIGMOID: sigmoid, TANH: tanh,
+        PRODUCT: product_numbers(product_pair, after, *(limits if first else (LOW, HIGH))),
+        STATE: product_numbers(pair_of(arrays, "state"), after),
+        HIDDEN: product_numbers(pair_of(arrays, "hidden"), after, *limits),
+    }  # fmt: skip
+    return hidden.zero_point, first, int(arrays["state_factor"]), tables, matrix_of(numbers)
 
 
 def work(signature: Signature) -> Work:
@@ -236,9 +257,9 @@ def _forms() -> tuple[str, ...]:
 
 register(
     Op(
-        "gru", OPERANDS, _forms(), infer, real, prepare, reference, fast, work,
+        "gru", OPERANDS, _forms(), infer, real, prepare, reference, at_once(load), work,
         "a = sat16(sat16(W x + b) + sat16(R h + rb)) in Q3.12; h = sat((1 - z)*n + z*h + z_h)",
         primitives=primitives, weights={W_INPUT: 0, W_RECURRENT: 0}, reals=(BIAS, RECURRENT_BIAS),
-        ties=((H0, ~0, ~1),), packed=(W_INPUT, W_RECURRENT),
+        ties=((H0, ~0, ~1),), packed=(W_INPUT, W_RECURRENT), load=load,
     )
 )  # fmt: skip

@@ -1,60 +1,69 @@
-"""The recurrence of the GRU, compiled: the formula of `nnaq.kernels.gru`, frame by frame."""
+"""The recurrence of the GRU, compiled: the formula of `nnaq.kernels.gru`, frame by frame.
+
+What follows a frame's products are passes over rows of units (kernels/machine/curves.py), with numbers of
+their own (kernels/cell_numbers.py). h is kept as h - z_h, which is what the next frame's products read.
+"""
 
 import numpy as np
 
 from nnaq.jit import jit
-from nnaq.kernels.accumulate import requantize_rows
-from nnaq.kernels.fixedpoint import requantize, saturate
-from nnaq.kernels.internals import fitted_16
-from nnaq.kernels.recurrent_loops import level_16, scaled_16
-from nnaq.kernels.weight_rows import part
+from nnaq.kernels.machine.curves import interpolate, multiply, multiply_both
+from nnaq.kernels.multiply import requantize_rows
+from nnaq.kernels.recurrent_loops import centred_rows, complement, write_codes
+
+SIGMOID, TANH, PRODUCT, STATE, HIDDEN = range(5)  # rows of the numbers of a cell
 
 
 @jit
-def recur(  # type: ignore[no-untyped-def]
-    driven, h, y, zero_h, low, high, recurrent_rows, order, rounding, resets_first, sigmoid, tanh,
-    factor, rescales, after, grid,
-):  # fmt: skip
-    """Advance h in place, frame by frame; h and y are int16 whatever their codes are.
+def recur(driven, h, y_8, y_16, recurrent, cell):  # type: ignore[no-untyped-def]
+    """Fill the y that holds codes, frame by frame; the other one is empty.
 
-    recurrent_rows: weight, bias, multiplier and shift of the gates r, z, n. grid: of the internals.
+    h: the codes before the first frame, i16. recurrent: weight, bias, multiplier, shift, order and rounding
+    of the gates r, z, n.
     """
-    frames, batch, units = y.shape
-    weight, bias, q, s = recurrent_rows
-    first = 2 * units  # row of n
-    w_gates, w_new = part(weight, 0, first), part(weight, first, first + units)
-    curve, product, state, hidden = rescales
-    centred = np.empty((batch, units), np.int16)
-    kept = np.empty((batch, units), np.int16)
-    carried = np.empty((batch, 2 * units), np.int16)
-    proposed = np.empty((batch, units), np.int16)
+    frames, (batch, units) = len(driven), h.shape
+    zero_h, resets_first = cell[0], cell[1]
+    centred, kept = centred_rows(h, zero_h), centred_rows(h, zero_h)
+    carried = np.empty((3, batch, units), np.int16)
+    room = np.empty(units, np.int16), np.empty(units, np.int16), np.full(units, cell[2], np.int16)
     for t in range(frames):
+        for gate in range(3):
+            if gate == 2 and resets_first:
+                for b in range(batch):
+                    _reset(driven[t, b], carried[0, b], centred[b, :units], kept[b, :units], cell)
+            columns = kept if gate == 2 and resets_first else centred
+            _product(columns, gate, recurrent, carried[gate])
         for b in range(batch):
-            for j in range(units):
-                centred[b, j] = np.int64(h[b, j]) - zero_h
-        requantize_rows(centred, w_gates, bias, q, s, order, rounding, 0, -32768, 32767, carried)
-        for b in range(batch):
-            for j in range(2 * units):
-                a = fitted_16(np.int64(driven[t, b, j]) + carried[b, j], grid)
-                carried[b, j] = level_16(a, sigmoid, curve, after, grid)
-                if j < units:  # r; read by both forms below
-                    level = np.int64(carried[b, j]) * centred[b, j]
-                    codes = requantize(level, product[0], product[1], after)
-                    kept[b, j] = (
-                        saturate(codes, zero_h, low, high) - zero_h if resets_first else centred[b, j]
-                    )
-        requantize_rows(
-            kept, w_new, bias[first:], q[first:], s[first:], order, rounding, 0, -32768, 32767, proposed
-        )
-        for b in range(batch):
-            for j in range(units):
-                added = np.int64(proposed[b, j])
-                if not resets_first:
-                    added = scaled_16(carried[b, j] * added, product, after)
-                a = fitted_16(driven[t, b, 2 * units + j] + added, grid)
-                n = level_16(a, tanh, curve, after, grid)
-                z = np.int64(carried[b, units + j])
-                before = scaled_16(np.int64(centred[b, j]) * factor, state, after)
-                total = fitted_16(32768 - z, grid) * n + z * before
-                h[b, j] = saturate(requantize(total, hidden[0], hidden[1], after), zero_h, low, high)
-        y[t] = h
+            if not resets_first:
+                _reset(driven[t, b], carried[0, b], carried[2, b], carried[2, b], cell)
+            _mix(driven[t, b], carried[1, b], carried[2, b], centred[b, :units], cell, room)
+        write_codes(centred, zero_h, t, y_8, y_16)
+
+
+@jit
+def _product(columns, gate, recurrent, out):  # type: ignore[no-untyped-def]
+    """What the rows of one gate make of h, or of what is kept of it, in Q3.12."""
+    weight, bias, q, s, order, rounding = recurrent
+    own = slice(gate * out.shape[1], (gate + 1) * out.shape[1])
+    requantize_rows(columns, weight, gate, bias[own], q[own], s[own], order, rounding, 0, -32768, 32767, out)
+
+
+@jit
+def _reset(driven, carried, values, out, cell):  # type: ignore[no-untyped-def]
+    """r * values, for one row of the batch; r takes the place of what is carried to it."""
+    _, _, _, tables, numbers = cell
+    interpolate(driven[: out.size], carried, tables, numbers[SIGMOID], carried)
+    multiply(carried, values, numbers[PRODUCT], out)
+
+
+@jit
+def _mix(driven, update, added, centred, cell, room):  # type: ignore[no-untyped-def]
+    """The next h - z_h of one row of the batch, from what z and n are made of."""
+    _, _, _, tables, numbers = cell
+    rest, before, factors = room
+    units = centred.size
+    interpolate(driven[units : 2 * units], update, tables, numbers[SIGMOID], update)
+    interpolate(driven[2 * units :], added, tables, numbers[TANH], added)
+    complement(32768, update, numbers[SIGMOID], rest)
+    multiply(centred, factors, numbers[STATE], before)
+    multiply_both(rest, added, update, before, numbers[HIDDEN], centred)

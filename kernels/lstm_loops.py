@@ -1,85 +1,98 @@
-"""The recurrence of the LSTM, compiled: the formula of `nnaq.kernels.recurrent`, frame by frame."""
+"""The recurrence of the LSTM, compiled: the formula of `nnaq.kernels.recurrent`, frame by frame.
+
+What follows a frame's product are passes over rows of units (kernels/machine/curves.py), with numbers of
+their own (kernels/cell_numbers.py). h is kept as h - z_h, which is what the next frame's product reads.
+"""
 
 import numpy as np
 
 from nnaq.jit import jit
-from nnaq.kernels.accumulate import requantize_rows
-from nnaq.kernels.fixedpoint import requantize, saturate
-from nnaq.kernels.internals import fitted_16, passes_16
+from nnaq.kernels.machine.curves import blend, interpolate, multiply
+from nnaq.kernels.multiply import requantize_rows
 from nnaq.kernels.norm_affine import affine
-from nnaq.kernels.recurrent_loops import clamp_16, level_16, scaled_16
+from nnaq.kernels.recurrent_loops import centred_rows, clamp_16, complement, write_codes
 from nnaq.kernels.roots import reciprocal_root
+from nnaq.kernels.weight_panels import even
 
 NORM_FRACTION = 16  # of z
+SIGMOID, TANH, LIFT, SQUASH, BLEND, HIDDEN = range(6)  # rows of the numbers of a cell
 
 
 @jit
-def recur(  # type: ignore[no-untyped-def]
-    gates, h, c, y, zero_h, w, q, s, order, rounding, coupled, sigmoid, tanh, cell_table, fraction, powers,
-    after, grid, low, high, projected, zero_m, w_p, q_p, s_p, order_p, normed, norm_tables, norm_numbers,
-):  # fmt: skip
-    """Advance h and c in place, frame by frame; returns how many values of c were clamped.
+def recur(gates, h, c, y_8, y_16, recurrent, cell, projection, norm):  # type: ignore[no-untyped-def]
+    """Advance c in place, frame by frame, and fill the y that holds codes; how many values of c were clamped.
 
-    h and y are int16 whatever their codes are, so that one compilation serves both. grid: of the internals.
+    h: the codes before the first frame, i16. y_8 or y_16 is empty: one compilation serves both code types.
+    recurrent, projection: weights, multiplier, shift and order of a product, the latter's code limits behind.
     """
     frames, batch, rows = gates.shape
     width, units = h.shape[1], c.shape[1]
-    centred = np.empty((batch, width), np.int16)
-    groups = 3 if coupled else 4
-    carried, a = np.empty((batch, rows), np.int16), np.empty((batch, rows), np.int16)
-    made = np.empty((batch, units), np.int16)
-    no_bias = np.zeros(max(rows, width), np.int64)
-    saturations = 0
+    w, q, s, order, rounding = recurrent
+    projected, w_p, q_p, s_p, order_p, low, high = projection
+    zero_h = cell[0]
+    centred = centred_rows(h, zero_h)
+    carried, projections = np.empty((batch, rows), np.int16), np.empty((batch, width), np.int16)
+    made = np.zeros((batch, even(units)), np.int16) if projected else centred
+    no_bias, nothing = np.zeros(max(rows, width), np.int32), np.zeros(rows, np.int16)
+    room = _room(rows, units, cell[2]), nothing[:units]
+    saturations = np.int64(0)
     for t in range(frames):
+        requantize_rows(centred, w, 0, no_bias, q, s, order, rounding, 0, -32768, 32767, carried)
         for b in range(batch):
-            for j in range(width):
-                centred[b, j] = np.int64(h[b, j]) - zero_h
-        requantize_rows(centred, w, no_bias, q, s, order, rounding, 0, -32768, 32767, carried)
-        for b in range(batch):
-            for j in range(rows):
-                a[b, j] = clamp_16(np.int64(gates[t, b, j]) + carried[b, j])
-        if normed:
-            for b in range(batch):
-                for k in range(groups):
-                    _normalise(a[b], k * units, units, norm_tables, norm_numbers, after)
-        for b in range(batch):
-            saturations += _update(
-                a[b], made[b], c[b], zero_m, coupled, sigmoid, tanh, cell_table, fraction, powers, after,
-                grid, low, high,
-            )  # fmt: skip
-        if projected:  # zero_m is 0
-            requantize_rows(made, w_p, no_bias, q_p, s_p, order_p, rounding, zero_h, low, high, h)
-        else:
-            h[:] = made
-        y[t] = h
+            driven = gates[t, b]
+            if norm[0]:
+                _normalise_gates(driven, carried[b], units, norm)
+                driven = nothing
+            saturations += _update(driven, carried[b], c[b], made[b, :units], cell, room)
+        if projected:
+            requantize_rows(made, w_p, 0, no_bias, q_p, s_p, order_p, rounding, 0, low, high, projections)
+            centred[:, :width] = projections
+        write_codes(centred, zero_h, t, y_8, y_16)
     return saturations
 
 
 @jit
-def _update(  # type: ignore[no-untyped-def]
-    a, made, c, zero_m, coupled, sigmoid, tanh, cell_table, fraction, powers, rounding, grid, low, high
-):
-    """The next h, before a projection, and c of one row of the batch; returns how many c were clamped."""
-    curve, keep, new, cell, hidden = powers
+def _room(rows, units, factor):  # type: ignore[no-untyped-def]
+    """Levels of the gates, of a coupled input gate and of the cell; the cell in Q3.12, made by `factor`."""
+    levels, coupled = np.empty(rows, np.int16), np.empty(units, np.int16)
+    squashed, lifted = np.empty(units, np.int16), np.empty(units, np.int16)
+    return levels, coupled, squashed, lifted, np.full(units, factor, np.int16)
+
+
+@jit
+def _update(driven, carried, c, made, cell, room):  # type: ignore[no-untyped-def]
+    """The next h - z_h, before a projection, and c of one row of the batch; how many c were clamped."""
+    _, coupled, factor, tables, numbers = cell
+    (levels, i, squashed, lifted, factors), nothing = room
     units = c.size
-    first = 0 if coupled else units  # where the rows of f begin
-    saturations = 0
-    for j in range(units):
-        f = level_16(fitted_16(a[first + j], grid), sigmoid, curve, rounding, grid)
-        g = level_16(fitted_16(a[first + units + j], grid), tanh, curve, rounding, grid)
-        o = level_16(fitted_16(a[first + 2 * units + j], grid), sigmoid, curve, rounding, grid)
-        if coupled:
-            i = fitted_16(32767 - f, grid)
-        else:
-            i = level_16(fitted_16(a[j], grid), sigmoid, curve, rounding, grid)
-        total = scaled_16(f * np.int64(c[j]), keep, rounding) + scaled_16(i * g, new, rounding)
-        state = fitted_16(total, grid)
-        saturations += passes_16(total, grid)
-        c[j] = state
-        lifted = scaled_16(state, cell, rounding) if fraction > 12 else clamp_16(state << (12 - fraction))
-        squashed = level_16(lifted, cell_table, curve, rounding, grid) * o
-        made[j] = saturate(requantize(squashed, hidden[0], hidden[1], rounding), zero_m, low, high)
+    first = np.int64(0) if coupled else units  # where the rows of f begin
+    g, o = first + units, first + 2 * units
+    interpolate(driven[:g], carried[:g], tables, numbers[SIGMOID], levels[:g])
+    interpolate(driven[g:o], carried[g:o], tables, numbers[TANH], levels[g:o])
+    interpolate(driven[o:], carried[o:], tables, numbers[SIGMOID], levels[o:])
+    f = levels[first:g]
+    if coupled:
+        complement(32767, f, numbers[SIGMOID], i)
+    else:
+        i = levels[:units]
+    saturations = blend(f, i, levels[g:o], numbers[BLEND], c)
+    if factor:
+        multiply(c, factors, numbers[LIFT], lifted)
+        interpolate(lifted, nothing, tables, numbers[SQUASH], squashed)
+    else:
+        interpolate(c, nothing, tables, numbers[SQUASH], squashed)
+    multiply(squashed, levels[o:], numbers[HIDDEN], made)
     return saturations
+
+
+@jit
+def _normalise_gates(driven, carried, units, norm):  # type: ignore[no-untyped-def]
+    """Normalised pre-activations of one row of the batch, in the place of `carried`."""
+    _, tables, numbers, rounding = norm
+    for j in range(carried.size):
+        carried[j] = clamp_16(np.int64(driven[j]) + carried[j])
+    for first in range(0, carried.size, units):
+        _normalise(carried, first, units, tables, numbers, rounding)
 
 
 @jit

@@ -5,6 +5,7 @@ import numpy as np
 from nnaq.errors import LoweringError
 from nnaq.ir.op import Constant, Signature
 from nnaq.ir.types import Quant, TensorType
+from nnaq.kernels.fixedpoint import CODES
 from nnaq.kernels.lstm_numbers import C0, NORM_BIAS, NORM_WEIGHT, OPERANDS, gate_count, norm_epsilon
 from nnaq.kernels.norm import GROUP
 from nnaq.kernels.norm_affine import affine_constants, affine_reference, tail_reference
@@ -15,7 +16,7 @@ GATES = TensorType("i16", (), Quant((GATE_SCALE,)))
 TAIL = ("norm_weight", "norm_bias", "norm_multiplier", "norm_shift")
 NUMBERS = ("norm_epsilon", "norm_epsilon_shift", "norm_room")
 
-Norm = tuple[bool, tuple[np.ndarray, ...], tuple[int, int, int]]
+Norm = tuple[bool, tuple[np.ndarray, ...], tuple[int, int, int], int]
 
 
 def prepare_norm(
@@ -48,13 +49,13 @@ def prepare_norm(
 def no_norm() -> Norm:
     """The arguments of the compiled recurrence for a node without a norm, of the same types."""
     tables = [np.empty(0, dtype) for dtype in (np.int16, np.int32, np.int64, np.int32, np.int8)]
-    return False, tuple(tables), (0, 0, 0)
+    return False, tuple(tables), (0, 0, 0), 0
 
 
 def norm_arguments(signature: Signature, arrays: dict[str, np.ndarray]) -> Norm:
-    """The arguments of the compiled recurrence: the table, the tail, and the numbers of a row."""
-    tail = (arrays[name] for name in TAIL)
-    return True, (arrays["norm_table"], *tail), _numbers(signature, arrays)
+    """The arguments of the compiled recurrence: the table, the tail, the numbers of a row, the rounding."""
+    tail, after = (arrays[name] for name in TAIL), product_rounding(str(signature.attrs["rounding"]))
+    return True, (arrays["norm_table"], *tail), _numbers(signature, arrays), CODES[after]
 
 
 def _numbers(signature: Signature, arrays: dict[str, np.ndarray]) -> tuple[int, int, int]:

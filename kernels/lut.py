@@ -34,10 +34,23 @@ import numpy as np
 
 from nnaq.errors import LoweringError
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, register
+from nnaq.ir.op import (
+    Arrays,
+    Attr,
+    Bindable,
+    Constant,
+    Kernel,
+    Op,
+    Prepared,
+    Signature,
+    Work,
+    at_once,
+    register,
+)
 from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.jit import jit
-from nnaq.kernels.boundary import multiplier_constants, round_real, same_shape
+from nnaq.kernels.bound import Bound, bound
+from nnaq.kernels.boundary import by_code, multiplier_constants, round_real, same_shape, when_constant
 from nnaq.kernels.fixedpoint import (
     CODES,
     quantize_multipliers,
@@ -46,10 +59,13 @@ from nnaq.kernels.fixedpoint import (
     saturate,
     saturate_reference,
 )
+from nnaq.kernels.machine.maps import interpolation_map
+from nnaq.kernels.requantize_lanes import kind_of, limit_rows, rescaling_rows, stage_rows
 
 Function = Callable[..., Any]  # (xp, x, **parameters)
 
 
+WIDEST_VALUE = 2**22  # of an interpolation
 FORMS_8 = ("i8 i8 -> i8", "i8 i16 -> i16")
 
 
@@ -141,19 +157,35 @@ def reference(signature: Signature, x: np.ndarray, table: np.ndarray, *rescale: 
     return (np.array(codes, storage(kind.dtype)).reshape(x.shape),)
 
 
-def fast(signature: Signature, x: np.ndarray, table: np.ndarray, *rescale: np.ndarray) -> Arrays:
-    """The same codes from compiled loops."""
-    kind = signature.outputs[0]
+def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+    """The same codes from compiled loops: 256 entries by byte, 513 in vector lanes, 65,536 one by one."""
+    _, table, *rescale = operands
     if not rescale:
-        return (np.take(table, x.astype(np.int64) + 128),)
-    low, high = bounds(kind.dtype)
-    out = np.empty(x.shape, storage(kind.dtype))
-    code = CODES[str(signature.attrs["rounding"])]
-    flat = np.ascontiguousarray(x).reshape(-1)
-    _table_loop(
-        flat, out.reshape(-1), table, int(rescale[0]), int(rescale[1]), code, kind.zero_point, low, high
-    )
-    return (out,)
+        return by_code(table)
+    y, q, s = signature.outputs[0], int(rescale[0]), int(rescale[1])
+    made, limits = storage(y.dtype), (y.zero_point, *bounds(y.dtype))
+    rounding = str(signature.attrs["rounding"])
+    rows = rescaling_rows((), (stage_rows(q, s, rounding, WIDEST_VALUE),), limit_rows(*limits))
+    lanes, kind, code = rows is not None and table.size == 513, kind_of(rounding), CODES[rounding]
+    table = np.ascontiguousarray(table)
+
+    def bind(x: np.ndarray, *_: Any) -> Bound:
+        given = ((x, np.int16),), x.shape, (made, made), table
+        return (
+            bound(_table_lanes, *given, rows, kind)
+            if lanes
+            else bound(_table_loop, *given, q, s, code, *limits)
+        )
+
+    return Bindable(bind)
+
+
+fast = at_once(load)
+
+
+@jit
+def _table_lanes(x, out, table, rows, kind):  # type: ignore[no-untyped-def]
+    interpolation_map(x, table, out, rows, kind)
 
 
 @jit
@@ -171,10 +203,9 @@ def table_op(name: str, function: Function) -> Op:
     """Register the operator `name`: `function(xp, x, **attrs)` over the reals."""
     forms = (*FORMS_8, "i16 i16 i32 i8 -> i8", "i16 i16 i32 i8 -> i16")
     doc = f"y = {name}(x): 256-entry table for i8; for i16 513 entries with interpolation, or 65,536"
-    prepare = prepare_table(function)
-    return register(
-        Op(name, ("x",), forms, same_shape, real_function(function), prepare, reference, fast, work, doc)
-    )
+    prepare, loaded = prepare_table(function), when_constant(1, load)
+    verbs = (real_function(function), prepare, reference, fast, work, doc)
+    return register(Op(name, ("x",), forms, same_shape, *verbs, load=loaded))
 
 
 def real_function(function: Function) -> Callable[..., tuple[Any, ...]]:

@@ -33,7 +33,7 @@ import numpy as np
 from nnaq.errors import GraphError, LoweringError, OpError
 from nnaq.ir.dims import Dim, Shape, bind, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, Work, register
+from nnaq.ir.op import Arrays, Attr, Kernel, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import Quant, TensorType, bits, storage
 from nnaq.kernels.accumulate import (
     accumulator,
@@ -47,14 +47,13 @@ from nnaq.kernels.accumulate import (
     outputs_reference,
     prepare_layer,
     proved_reach,
-    requantize_rows,
     rows_reference,
-    sum_products,
 )
 from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.fixedpoint import CODES
+from nnaq.kernels.multiply import requantize_rows, sum_products
 from nnaq.kernels.narrow import contract, narrow_of, sum_reference
-from nnaq.kernels.weight_rows import centred, weights_of
+from nnaq.kernels.weight_panels import rows_of, weights_of
 
 Types = tuple[TensorType | None, ...]
 
@@ -131,24 +130,35 @@ def fully_connected_reference(
     return (np.array(codes, storage(signature.outputs[0].dtype)).reshape(shape),)
 
 
-def fully_connected(
-    signature: Signature, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, *rescale: np.ndarray
-) -> Arrays:
-    """The same codes from compiled loops."""
+def load_fully_connected(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+    """The same codes from compiled tiles; the weight is put into panels once."""
     kind_x, kind_w = signature.input(0), signature.input(1)
-    rows = centred(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kind_x.zero_point)
+    _, weight, bias, *rescale = operands
     weights, order = weights_of(weight, kind_w.zero_point), order_of(kind_x, kind_w, signature.attrs)
-    shape = (*x.shape[:-1], len(weight))
+    zero_x, outputs, made = kind_x.zero_point, len(weight), storage(signature.outputs[0].dtype)
+
+    def rows_and_shape(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+        return rows_of(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), zero_x), (*x.shape[:-1], outputs)
+
+    def sums(x: np.ndarray, *_: Any) -> Arrays:
+        rows, shape = rows_and_shape(x)
+        out = np.empty((len(rows), outputs), np.int64)
+        sum_products(rows, weights, 0, bias, order, out)
+        return (out.astype(np.int32).reshape(shape),)
+
     if not rescale:
-        sums = np.empty((len(rows), len(weight)), np.int64)
-        sum_products(rows, weights, bias, sums, order)
-        return (sums.astype(np.int32).reshape(shape),)
-    multiplier, shift = rescale
-    out = np.empty((len(rows), len(weight)), storage(signature.outputs[0].dtype))
-    code = CODES[str(signature.attrs["rounding"])]
-    limits = output_range(signature)
-    requantize_rows(rows, weights, bias, multiplier, shift, order, code, *limits, out)
-    return (out.reshape(shape),)
+        return sums
+    bias, multiplier, shift = map(np.ascontiguousarray, (bias, *rescale))
+    rounding = CODES[str(signature.attrs["rounding"])]
+    behind = (bias, multiplier, shift, order, rounding, *output_range(signature))
+
+    def codes(x: np.ndarray, *_: Any) -> Arrays:
+        rows, shape = rows_and_shape(x)
+        out = np.empty((len(rows), outputs), made)
+        requantize_rows(rows, weights, 0, *behind, out)
+        return (out.reshape(shape),)
+
+    return codes
 
 
 def fully_connected_work(signature: Signature) -> Work:
@@ -267,19 +277,18 @@ def matmul(
     check_sum(signature, a)
     kind_a, kind_b = signature.input(0), signature.input(1)
     left, right, shape = _stacked(a, b)
-    out = np.empty((len(left), *shape[-2:]), storage(signature.outputs[0].dtype))
-    count = out.shape[-1]
-    constants = np.zeros(count, np.int64), np.repeat(multiplier, count), np.repeat(shift, count)
-    for rows, columns, result in zip(left, right, out, strict=True):
-        requantize_rows(
-            centred(rows, kind_a.zero_point),
-            weights_of(columns, kind_b.zero_point),
-            *constants,
-            order_of(kind_a, kind_b, signature.attrs),
-            CODES[str(signature.attrs["rounding"])],
-            *output_range(signature),
-            result,
-        )
+    count, height, width = len(left), *shape[-2:]
+    out = np.empty((count * height, width), storage(signature.outputs[0].dtype))
+    behind = (
+        np.zeros(width, np.int32), np.repeat(multiplier, width), np.repeat(shift, width),
+        order_of(kind_a, kind_b, signature.attrs), CODES[str(signature.attrs["rounding"])],
+        *output_range(signature),
+    )  # fmt: skip
+    rows = rows_of(left.reshape(count * height, left.shape[-1]), kind_a.zero_point)
+    panels = weights_of(right.reshape(count * width, right.shape[-1]), kind_b.zero_point, max(count, 1))
+    for matrix in range(count):
+        own = slice(matrix * height, (matrix + 1) * height)
+        requantize_rows(rows[own], panels, matrix, *behind, out[own])
     return (out.reshape(shape),)
 
 
@@ -298,13 +307,14 @@ register(
         fully_connected_real,
         prepare_fully_connected,
         fully_connected_reference,
-        fully_connected,
+        at_once(load_fully_connected),
         fully_connected_work,
         "y[n] = saturate(requantize(bias[n] + Σ_k weight[n,k]*(x[k] - z_x), multiplier[n], shift[n]) + z_y)",
         weights={1: 0},
         reals=(2,),
         accumulator=sums_of_fully_connected,
         packed=(1,),
+        load=load_fully_connected,
     )
 )
 register(

@@ -10,18 +10,19 @@ Admitted are i8, i16 and i32. Axes may be open (symbolic): reshape divides the p
 operand's sizes by those it is told, so that [T,B,16] with (0, -1, 8) is [T,2*B,8].
 
 Beside them stands what every family that moves codes needs: reading axes and attributes,
-padding with a number, and the fast kernel that treats codes as reals.
+padding with a number, the fast kernel that treats codes as reals, and copies between arrays that
+keep their places.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 
 from nnaq.errors import GraphError
 from nnaq.ir.dims import Dim, Shape, evaluate, quotient, show
-from nnaq.ir.op import Arrays, Attr, Op, Signature, Work, as_is, register
+from nnaq.ir.op import Arrays, Attr, Bindable, Op, Signature, Work, as_is, at_once, register
 from nnaq.ir.types import TensorType
 from nnaq.kernels.boundary import elementwise_work
 
@@ -70,6 +71,38 @@ def pad_constant(xp: Any, x: Any, axis: int, begin: int, end: int, fill: float) 
     return xp.concatenate((sides[0], x, sides[1]), axis)
 
 
+# --- arrays that keep their places
+
+Run = Callable[[], object]
+Bound = tuple[Arrays, Run | None]
+View = Callable[[np.ndarray], np.ndarray]
+
+
+def copying(place: np.ndarray, source: np.ndarray) -> Run:
+    """What copies `source` to `place`, of the same shape; both keep their places."""
+    if place.flags.c_contiguous and source.flags.c_contiguous and place.dtype == source.dtype:
+        return partial(place.reshape(-1).data.__setitem__, slice(None), source.reshape(-1).data)
+    return partial(place.__setitem__, ..., source)
+
+
+def in_one_piece(view: np.ndarray) -> Bound:
+    """What an operand shows, as a result: the view where it lies in one piece, else a copy of it."""
+    if view.flags.c_contiguous:
+        return (view,), None
+    place = np.empty(view.shape, view.dtype)
+    return (place,), copying(place, view)
+
+
+def load_view(view_of: Callable[[Signature], View]) -> Callable[[Signature, tuple[Any, ...]], Bindable]:
+    """The `load` of an operator of one operand whose result is a view of it."""
+
+    def load(signature: Signature, constants: tuple[Any, ...]) -> Bindable:
+        view = view_of(signature)
+        return Bindable(lambda x: in_one_piece(view(x)))
+
+    return load
+
+
 # --- reshape
 
 
@@ -106,6 +139,11 @@ def real_reshape(xp: Any, attrs: Attrs, x: Any) -> tuple[Any, ...]:
     return (xp.reshape(x, whole_reshape(x.shape, attrs["shape"])),)
 
 
+def view_reshape(signature: Signature) -> View:
+    shape = signature.attrs["shape"]
+    return lambda x: x.reshape(whole_reshape(x.shape, shape))
+
+
 def reference_reshape(signature: Signature, x: np.ndarray) -> Arrays:
     codes = [int(code) for code in x.flat]
     return (np.array(codes, x.dtype).reshape(whole_reshape(x.shape, signature.attrs["shape"])),)
@@ -129,6 +167,11 @@ def infer_transpose(inputs: Types, attrs: Attrs) -> tuple[Shape, ...]:
 def real_transpose(xp: Any, attrs: Attrs, x: Any) -> tuple[Any, ...]:
     perm = permutation(attrs, len(x.shape))
     return (xp.moveaxis(x, perm, tuple(range(len(perm)))),)
+
+
+def view_transpose(signature: Signature) -> View:
+    perm = permutation(signature.attrs, signature.input(0).rank)
+    return lambda x: x.transpose(perm)
 
 
 def reference_transpose(signature: Signature, x: np.ndarray) -> Arrays:
@@ -163,6 +206,8 @@ def no_work(signature: Signature) -> Work:
     return Work()
 
 
+load_reshape, load_transpose = load_view(view_reshape), load_view(view_transpose)
+
 UNARY = tuple(f"{dtype} -> {dtype}" for dtype in CODE_DTYPES)
 register(
     Op(
@@ -173,10 +218,11 @@ register(
         real_reshape,
         as_is,
         reference_reshape,
-        by_real(real_reshape),
+        at_once(load_reshape),
         no_work,
         "y.flat[n] = x.flat[n]",
         moves=True,
+        load=load_reshape,
     )
 )
 register(
@@ -188,9 +234,10 @@ register(
         real_transpose,
         as_is,
         reference_transpose,
-        by_real(real_transpose),
+        at_once(load_transpose),
         elementwise_work,
         "y[i] = x[j] with j[perm[k]] = i[k]",
         moves=True,
+        load=load_transpose,
     )
 )

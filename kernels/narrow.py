@@ -35,8 +35,6 @@ from dataclasses import dataclass
 from operator import mul
 from typing import NamedTuple
 
-import numpy as np
-
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
@@ -49,7 +47,8 @@ class Order(NamedTuple):
     """How a compiled kernel sums: whole numbers only, so that all kernels share one compilation.
 
     span: products that always fit 32 bits. block: products per block of a narrow accumulator, 0 for a
-    wide one; low, high, wraps: its limits, and whether it wraps.
+    wide one; low, high, wraps: its limits, and whether it wraps. fits: whether every sum, bias included,
+    is proved within 32 bits.
     """
 
     span: int
@@ -57,6 +56,7 @@ class Order(NamedTuple):
     low: int = 0
     high: int = 0
     wraps: int = 0
+    fits: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,3 @@ def limited(value, low, high, wraps):  # type: ignore[no-untyped-def]
     if wraps:
         return ((value - low) & (high - low)) + low
     return min(max(value, low), high)
-
-
-@jit
-def sum_narrow(rows, weights, bias, sums, order):  # type: ignore[no-untyped-def]
-    """sums[p, o] = bias[o] and Σ_k rows[p, k] * weights[o, k], block by block in a narrow accumulator."""
-    _, block, low, high, wraps = order
-    count, depth = rows.shape
-    for o in range(weights.shape[0]):
-        start = limited(np.int64(bias[o]), low, high, wraps)
-        for p in range(count):
-            total = start
-            for k in range(0, depth, block):
-                part = np.int64(0)
-                for i in range(k, min(k + block, depth)):
-                    part += np.int64(np.int32(rows[p, i]) * np.int32(weights[o, i]))
-                total = limited(total + part, low, high, wraps)
-            sums[p, o] = total

@@ -35,10 +35,11 @@ import numpy as np
 from nnaq.errors import GraphError, LoweringError
 from nnaq.ir.dims import Shape, bind, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, Work, register
+from nnaq.ir.op import Arrays, Attr, Bindable, Kernel, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.jit import jit
 from nnaq.kernels import norm_rows
+from nnaq.kernels.boundary import when_constant
 from nnaq.kernels.fixedpoint import CODES
 from nnaq.kernels.norm_affine import (
     FORM,
@@ -224,8 +225,9 @@ def reference_rows(
     return (norm_rows.reference(rule, look(signature.attrs, x.shape), signature, x, *constants),)
 
 
-def fast_rows(rule: Rule, look: Look, signature: Signature, x: np.ndarray, *constants: np.ndarray) -> Arrays:
-    return (norm_rows.fast(rule, look(signature.attrs, x.shape), signature, x, *constants),)
+def load_rows(rule: Rule, look: Look, signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+    codes = norm_rows.load(rule, signature, operands[1:])
+    return Bindable(lambda x, *_: codes(look(signature.attrs, x.shape), x))
 
 
 def reference_batch(signature: Signature, x: np.ndarray, *constants: np.ndarray) -> Arrays:
@@ -289,6 +291,7 @@ def work_batch(signature: Signature) -> Work:
 def rows_op(rule: Rule, operands: tuple[str, ...], look: Look, doc: str) -> Op:
     """Register a normalisation over rows."""
     infer = infer_channels if rule is GROUP else infer_last
+    load_op = partial(load_rows, rule, look)
     return register(
         Op(
             rule.name,
@@ -298,9 +301,10 @@ def rows_op(rule: Rule, operands: tuple[str, ...], look: Look, doc: str) -> Op:
             real_group if rule is GROUP else partial(real_last, rule),
             partial(prepare_rows, rule, look),
             partial(reference_rows, rule, look),
-            partial(fast_rows, rule, look),
+            at_once(load_op),
             partial(work_rows, look),
             doc,
+            load=when_constant(1, load_op),
             reals=tuple(range(1, len(operands))),
         )
     )

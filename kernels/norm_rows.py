@@ -33,7 +33,10 @@ at most 2^-16 (next to equal entries in the longest rows of i16) and as a rule o
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -41,9 +44,13 @@ from nnaq.errors import LoweringError
 from nnaq.ir.op import Constant, Signature
 from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.jit import jit
+from nnaq.kernels.bound import Bound, bound
 from nnaq.kernels.boundary import largest_distance
 from nnaq.kernels.fixedpoint import CODES
+from nnaq.kernels.machine.norms import row_codes, row_sums
+from nnaq.kernels.machine.rescaling import LANES
 from nnaq.kernels.norm_affine import FORM, affine, affine_reference, channel_of_entries, tail_reference
+from nnaq.kernels.norm_floats import real_tail
 from nnaq.kernels.roots import reciprocal_root, reciprocal_root_reference, reciprocal_root_table
 
 COUNT_BITS = 24
@@ -153,81 +160,81 @@ def row_reference(
     return [((divisor * v - total) * b + (1 << (right - 1))) >> right for v in row]
 
 
-def fast(rule: Rule, view: View, signature: Signature, x: np.ndarray, *constants: np.ndarray) -> np.ndarray:
-    """The same codes from a compiled loop; i8 codes pass through i16, so that it is compiled once."""
-    y = signature.outputs[0]
-    low, high = bounds(y.dtype)
-    rows = np.ascontiguousarray(x, np.int16).reshape(view.rows, view.parts, view.span)
-    out = np.empty(rows.shape, np.int16)
-    weight, bias, multiplier, shift = (part.reshape(-1) for part in constants[:4])
-    divisor, h, epsilon = row_numbers(rule, view.count, *(int(n) for n in constants[5:]))
-    normalise_rows(
-        rows,
-        out,
-        constants[4],
-        weight,
-        bias,
-        multiplier,
-        shift,
-        view.groups,
-        0 if rule.centred else signature.input(0).zero_point,
-        rule.centred,
-        rule.counted,
-        rule.fraction,
-        divisor,
-        h,
-        epsilon,
-        CODES[str(signature.attrs["rounding"])],
-        y.zero_point,
-        low,
-        high,
-    )
-    return out.astype(storage(y.dtype), copy=False).reshape(x.shape)
+def load(rule: Rule, signature: Signature, operands: tuple[Any, ...]) -> Callable[[View, np.ndarray], Bound]:
+    """The same codes from a compiled loop, bound to x as some view of rows; see `norm_floats`."""
+    kind_x, y = signature.input(0), signature.outputs[0]
+    tail = tuple(np.ravel(part) for part in operands[:4])
+    table, epsilon = operands[4], tuple(int(n) for n in operands[5:])
+    zero_x = 0 if rule.centred else kind_x.zero_point
+    rounding, limits = str(signature.attrs["rounding"]), (y.zero_point, *bounds(y.dtype))
+    stored = np.int8 if kind_x.dtype == y.dtype == "i8" else np.int16
+    farthest = max(abs(end - y.zero_point) for end in limits[1:])
+    dtype = np.float32 if stored is np.int8 else np.float64
+    factors, offsets, margins = real_tail(tail, rounding, farthest, dtype)
+    after = CODES[rounding], *limits
+
+    @lru_cache(maxsize=4)
+    def ready(view: View) -> tuple[Any, ...]:
+        channel = channel_of_entries(view.groups, view.parts, view.span, tail[0].size)
+        reals = factors[channel].reshape(-1), offsets[channel].reshape(-1), margins
+        numbers = row_numbers(rule, view.count, *epsilon)
+        rule_numbers = zero_x, rule.fraction, rule.centred, rule.counted, -bounds(kind_x.dtype)[0]
+        return channel, tail, reals, (*numbers, *rule_numbers), after
+
+    def bind(view: View, x: np.ndarray) -> Bound:
+        dtypes, grid = (stored, storage(y.dtype)), (view.rows, view.count)
+        return bound(normalise_rows, ((x, stored),), x.shape, dtypes, table, *ready(view), grid=grid)
+
+    return bind
 
 
 @jit
-def normalise_rows(  # type: ignore[no-untyped-def]
-    x, out, table, weight, bias, multiplier, shift, groups, zero_x, centred, counted, fraction,
-    divisor, h, epsilon, rounding, zero_y, low, high,
-):  # fmt: skip
-    """The codes of x [rows, parts, span], contiguous; `out` may be x itself: a row is summed first."""
-    rows, parts, span = x.shape
-    channel = channel_of_entries(groups, parts, span, weight.size)
-    codes, made = x.reshape(rows, parts * span), out.reshape(rows, parts * span)
+def normalise_rows(x, out, table, channel, tail, reals, numbers, limits):  # type: ignore[no-untyped-def]
+    """The codes of x [rows, entries], contiguous: in floats, then in integers where those are in doubt."""
+    rows, count = x.shape
+    divisor, h, epsilon, zero_x, fraction, centred, counted, reach = numbers
+    factors, offsets, (margin, growth, per_step, step) = reals
+    _, zero_y, low, high = limits
+    near, sums = np.empty(count // LANES + 2, np.int64), np.empty(2, np.int64)
     for r in range(rows):
-        total, squares = _sums(codes[r], zero_x)
-        total = total if centred else np.int64(0)
+        row_sums(x, r * count, count, sums)
+        squares = sums[1] - 2 * zero_x * sums[0] + count * zero_x * zero_x
+        total = sums[0] if centred else np.int64(0)
         scaled = (divisor * squares - total * total) << (2 * h)
         joined = scaled + epsilon if counted else max(scaled, epsilon)
         b, k = _reciprocal_root(max(joined, np.int64(1) << (2 * h)), table)
-        _entries(
-            codes[r], made[r], channel[r % groups], weight, bias, multiplier, shift, zero_x, divisor, total,
-            b, 45 - fraction - k - h, rounding, zero_y, low, high,
+        right = 45 - fraction - k - h
+        group = r % channel.shape[0]
+        if count < LANES:
+            _entries(x[r], out[r], channel[group], tail, 0, count, zero_x, divisor, total, b, right, limits)
+            continue
+        unit = b / 2.0**right
+        alpha, beta = divisor * unit, -(divisor * zero_x + total) * unit
+        largest = reach * alpha + abs(beta)
+        found = row_codes(
+            x, r * count, count, factors, offsets, group * count, out, alpha, beta, largest * 2.0**-50,
+            margin + per_step * (growth * largest + step), float(low - zero_y), float(high - zero_y),
+            zero_y, near,
         )  # fmt: skip
+        for i in range(found):
+            first, last = near[i], near[i] + LANES
+            _entries(
+                x[r], out[r], channel[group], tail, first, last, zero_x, divisor, total, b, right, limits
+            )
 
 
 @jit
 def _entries(  # type: ignore[no-untyped-def]
-    row, out, channel, weight, bias, multiplier, shift, zero_x, divisor, total, b, right, rounding,
-    zero_y, low, high,
-):  # fmt: skip
-    """The codes of a row; a loop of its own, small enough for the compiler to settle `rounding` outside."""
+    row, out, channel, tail, first, last, zero_x, divisor, total, b, right, limits
+):
+    """The codes of some entries of a row, in integers."""
+    weight, bias, multiplier, shift = tail
+    rounding, zero_y, low, high = limits
     half = np.int64(1) << (right - 1)
-    for i in range(row.size):
+    for i in range(first, last):
         c = channel[i]
         z = ((divisor * (np.int64(row[i]) - zero_x) - total) * b + half) >> right
         out[i] = affine(z, weight[c], bias[c], multiplier[c], shift[c], rounding, zero_y, low, high)
-
-
-@jit
-def _sums(row, zero_x):  # type: ignore[no-untyped-def]
-    """S and Q of a row."""
-    total, squares = np.int64(0), np.int64(0)
-    for q in row:
-        v = np.int64(q) - zero_x
-        total += v
-        squares += v * v
-    return total, squares
 
 
 @jit

@@ -200,36 +200,54 @@ def fast_average(signature: Signature, x: np.ndarray) -> Arrays:
 
 
 @jit
+def _under(place, stride, begin, size, count):  # type: ignore[no-untyped-def]
+    """The windows, first and behind the last, that have an entry and no padding at `place` of the kernel."""
+    first = (max(begin - place, 0) + stride - 1) // stride
+    return first, min((size - 1 + begin - place) // stride + 1, count)
+
+
+@jit
 def _max_loop(x, out, low, kernel_h, stride_h, top, kernel_w, stride_w, left):  # type: ignore[no-untyped-def]
-    for n in range(out.shape[0]):
-        for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                best = np.int64(low)
-                row, column = i * stride_h - top, j * stride_w - left
-                for h in range(max(row, 0), min(row + kernel_h, x.shape[1])):
-                    for w in range(max(column, 0), min(column + kernel_w, x.shape[2])):
-                        best = max(best, np.int64(x[n, h, w]))
-                out[n, i, j] = best
+    """Row by row and place by place in the kernel, along all windows of a row."""
+    for n, i in np.ndindex(out.shape[0], out.shape[1]):
+        line, start = out[n, i], i * stride_h - top
+        line[:] = low
+        for h in range(max(start, 0), min(start + kernel_h, x.shape[1])):
+            row = x[n, h]
+            for w in range(kernel_w):
+                first, last = _under(w, stride_w, left, row.size, line.size)
+                for j in range(first, last):
+                    value = row[j * stride_w + w - left]
+                    line[j] = value if value > line[j] else line[j]
 
 
 @jit
 def _average_loop(  # type: ignore[no-untyped-def]
     x, out, zero_point, include, kernel_h, stride_h, top, kernel_w, stride_w, left
 ):
-    for n in range(out.shape[0]):
-        for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                total, count = np.int64(0), np.int64(0)
-                row, column = i * stride_h - top, j * stride_w - left
-                for h in range(max(row, 0), min(row + kernel_h, x.shape[1])):
-                    for w in range(max(column, 0), min(column + kernel_w, x.shape[2])):
-                        total += np.int64(x[n, h, w])
-                        count += 1
-                if include:
-                    total += (kernel_h * kernel_w - count) * zero_point
-                    count = np.int64(kernel_h * kernel_w)
-                size = (abs(total) + count // 2) // count
-                out[n, i, j] = size if total >= 0 else -size
+    """Sums like the maxima; quotients of whole numbers below 2^53 are exact in float64."""
+    totals, inside = np.empty(out.shape[2], np.int64), np.zeros(out.shape[2], np.int64)
+    for w in range(kernel_w):
+        first, last = _under(w, stride_w, left, x.shape[2], out.shape[2])
+        for j in range(first, last):
+            inside[j] += 1
+    for n, i in np.ndindex(out.shape[0], out.shape[1]):
+        line, start = out[n, i], i * stride_h - top
+        above, below = max(start, 0), min(start + kernel_h, x.shape[1])
+        totals[:] = 0
+        for h in range(above, below):
+            row = x[n, h]
+            for w in range(kernel_w):
+                first, last = _under(w, stride_w, left, row.size, line.size)
+                for j in range(first, last):
+                    totals[j] += np.int64(row[j * stride_w + w - left])
+        for j in range(line.size):
+            count, total = (below - above) * inside[j], totals[j]
+            if include:
+                total += (kernel_h * kernel_w - count) * zero_point
+                count = kernel_h * kernel_w
+            size = np.int64(np.float64(abs(total) + (count >> 1)) / np.float64(count))
+            line[j] = size if total >= 0 else -size
 
 
 def work(signature: Signature) -> Work:

@@ -50,20 +50,22 @@ code of c itself) takes the place of d and tanh_table: a runtime that interpolat
 grid finer than Q3.12 is met bit for bit through it. Over no frames the states come back as they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from nnaq.errors import OpError
 from nnaq.ir.dims import Shape, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, register
-from nnaq.ir.types import TensorType, bounds, storage
+from nnaq.ir.op import Attr, Constant, Kernel, Op, Prepared, Signature, Work, at_once, register
+from nnaq.ir.types import TensorType, bounds
 from nnaq.kernels.accumulate import ACCUMULATORS, order_of
+from nnaq.kernels.cell_numbers import blend_numbers, curve_numbers, joined, matrix_of, product_numbers
 from nnaq.kernels.fixedpoint import CODES, quantize_multipliers
 from nnaq.kernels.internals import grid_of, internals
-from nnaq.kernels.lstm_loops import recur
+from nnaq.kernels.lstm_loops import BLEND, HIDDEN, LIFT, SIGMOID, SQUASH, TANH, recur
 from nnaq.kernels.lstm_norm import no_norm, norm_arguments, prepare_norm
 from nnaq.kernels.lstm_numbers import (
     BIAS,
@@ -93,7 +95,7 @@ from nnaq.kernels.lstm_reference import reference
 from nnaq.kernels.lstm_step import primitives
 from nnaq.kernels.narrow import Order, contract
 from nnaq.kernels.norm import VECTOR_OPERATIONS
-from nnaq.kernels.recurrent_loops import driven_gates, pair_of
+from nnaq.kernels.recurrent_loops import empty_states, in_rows, last_state, load_driven_gates, pair_of
 from nnaq.kernels.recurrent_numbers import (
     GATE_FRACTION,
     check_states,
@@ -104,9 +106,12 @@ from nnaq.kernels.recurrent_numbers import (
     product_rounding,
     row_multipliers,
 )
-from nnaq.kernels.weight_rows import Weights, weights_of
+from nnaq.kernels.weight_panels import Weights, weights_of
 
 Types = tuple[TensorType | None, ...]
+Projection = tuple[bool, Weights, np.ndarray, np.ndarray, Order, int, int]
+# z_h, whether the input gate is coupled, what lifts c to Q3.12 (0: nothing), tables, and numbers of passes
+Cell = tuple[int, bool, int, np.ndarray, np.ndarray]
 
 
 def infer(inputs: Types, attrs: Mapping[str, Attr]) -> tuple[Shape, ...]:
@@ -208,54 +213,77 @@ def _projection_multipliers(
 # Compiled
 
 
-def fast(signature: Signature, *operands: np.ndarray | None) -> Arrays:
+def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     """The same codes: the input projection of every frame first, then the recurrence."""
-    return _run(signature, by_name(signature.attrs, operands))[:3]
+    run = _load(signature, operands)
+    return lambda x, h0, c0, *_: run(x, h0, c0)[:3]
 
 
 def count_cell_saturations(signature: Signature, *operands: np.ndarray | None) -> int:
     """How many values of c were clamped, over all frames, rows and units."""
-    return _run(signature, by_name(signature.attrs, operands))[3]
+    return int(_load(signature, operands)(*operands[:3])[3])
 
 
-def _run(
-    signature: Signature, arrays: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    hidden, kind_w = signature.input(H0), signature.input(W_RECURRENT)
-    narrow = storage(hidden.dtype)
-    fraction, word = cell_fraction(signature.input(C0)), str(signature.attrs["rounding"])
-    after, table = product_rounding(word), arrays.get("cell_table")
-    gates = driven_gates(arrays, signature.input(X), signature.input(W_INPUT), signature.attrs)
-    h, c = arrays["h0"].astype(np.int16, order="C"), np.array(arrays["c0"], order="C")
-    y = np.empty((len(gates), *h.shape), np.int16)
-    powers = (*power_multipliers(fraction, after), pair_of(arrays, "hidden"))
-    saturations = recur(
-        gates, h, c, y, hidden.zero_point,
-        weights_of(arrays["w_recurrent"], kind_w.zero_point), arrays["recurrent_multiplier"],
-        arrays["recurrent_shift"], order_of(hidden, kind_w, signature.attrs), CODES[word],
-        is_coupled(signature.attrs),
-        arrays["sigmoid_table"], arrays["tanh_table"], arrays["tanh_table"] if table is None else table,
-        fraction if table is None else GATE_FRACTION, powers, CODES[after], grid_of(signature.attrs),
-        *bounds(hidden.dtype),
-        *_projection(signature, arrays),
-        *(norm_arguments(signature, arrays) if is_normed(signature.attrs) else no_norm()),
-    )  # fmt: skip
-    return y.astype(narrow, copy=False), h.astype(narrow, copy=False), c, int(saturations)
+def _load(signature: Signature, operands: tuple[Any, ...]) -> Callable[..., tuple[Any, ...]]:
+    """x, h0, c0 -> y, h, c and how many values of c were clamped."""
+    arrays, attrs = in_rows(by_name(signature.attrs, operands)), signature.attrs
+    hidden, kind_w, word = signature.input(H0), signature.input(W_RECURRENT), str(attrs["rounding"])
+    driven_gates = load_driven_gates(arrays, signature.input(X), signature.input(W_INPUT), attrs)
+    rescale = arrays["recurrent_multiplier"], arrays["recurrent_shift"]
+    weights = weights_of(arrays["w_recurrent"], kind_w.zero_point)
+    behind = (
+        (weights, *rescale, order_of(hidden, kind_w, attrs), CODES[word]),
+        _cell(signature, arrays),
+        _projection(signature, arrays),
+        norm_arguments(signature, arrays) if is_normed(attrs) else no_norm(),
+    )
+
+    def run(x: np.ndarray, h0: np.ndarray, c0: np.ndarray) -> tuple[Any, ...]:
+        y, y_8, y_16 = empty_states(hidden.dtype, len(x), *h0.shape)
+        c = np.array(c0, order="C")
+        saturations = recur(driven_gates(x), h0.astype(np.int16, order="C"), c, y_8, y_16, *behind)
+        return y, last_state(y, h0), c, saturations
+
+    return run
 
 
-def _projection(
-    signature: Signature, arrays: dict[str, np.ndarray]
-) -> tuple[bool, int, Weights, np.ndarray, np.ndarray, Order]:
-    """Whether there is one, z_m, its rows, multipliers and shifts, and the order of its sums."""
+def _cell(signature: Signature, arrays: dict[str, np.ndarray]) -> Cell:
+    """What a frame is computed with behind its product."""
+    hidden, attrs = signature.input(H0), signature.attrs
+    fraction, after = cell_fraction(signature.input(C0)), product_rounding(str(attrs["rounding"]))
+    powers, grid = power_multipliers(fraction, after), grid_of(attrs)
+    own = arrays.get("cell_table")
+    squash = arrays["tanh_table"] if own is None else own
+    sizes = [table.size for table in (arrays["sigmoid_table"], arrays["tanh_table"], squash)]
+    tables, begins = joined([arrays["sigmoid_table"], arrays["tanh_table"], squash])
+    factor = 2 ** max(GATE_FRACTION - fraction, 0)
+    zero_m = unprojected(hidden).zero_point if is_projected(attrs) else hidden.zero_point
+    low, high = bounds(hidden.dtype)
+    curves = [
+        curve_numbers(powers.curve, after, grid, size, begin, code_grid)
+        for size, begin, code_grid in zip(sizes, begins, (grid, grid, None), strict=True)
+    ]
+    numbers = {
+        SIGMOID: curves[0], TANH: curves[1], SQUASH: curves[2],
+        LIFT: product_numbers(powers.cell, after),
+        BLEND: blend_numbers(powers.keep, powers.new, after, grid),
+        HIDDEN: product_numbers(pair_of(arrays, "hidden"), after, low - zero_m, high - zero_m),
+    }  # fmt: skip
+    lifts = own is None and fraction != GATE_FRACTION
+    return hidden.zero_point, is_coupled(attrs), factor if lifts else 0, tables, matrix_of(numbers)
+
+
+def _projection(signature: Signature, arrays: dict[str, np.ndarray]) -> Projection:
+    """Whether there is one; its rows, multipliers, shifts and the order of its sums; limits of h - z_h."""
     hidden = signature.input(H0)
+    low, high = (limit - hidden.zero_point for limit in bounds(hidden.dtype))
     if "w_projection" not in arrays:
         rows = weights_of(np.empty((0, 0), np.int8), 0)
-        nothing = rows, np.empty(0, np.int32), np.empty(0, np.int8)
-        return False, hidden.zero_point, *nothing, Order(1)
+        return False, rows, np.empty(0, np.int32), np.empty(0, np.int8), Order(1), low, high
     weight, kind = signature.input(W_PROJECTION), unprojected(hidden)
     rows = weights_of(arrays["w_projection"], weight.zero_point)
     rescale = arrays["projection_multiplier"], arrays["projection_shift"]
-    return True, kind.zero_point, rows, *rescale, order_of(kind, weight, signature.attrs)
+    return True, rows, *rescale, order_of(kind, weight, signature.attrs), low, high
 
 
 def work(signature: Signature) -> Work:
@@ -302,11 +330,11 @@ def _optional_forms() -> tuple[tuple[str, str], ...]:
 
 register(
     Op(
-        "lstm", OPERANDS, _forms(), infer, real, prepare, reference, fast, work,
+        "lstm", OPERANDS, _forms(), infer, real, prepare, reference, at_once(load), work,
         "a = sat16(sat16(W_x x + b) + sat16(W_h h)) in Q3.12; c = sat16(f*c + i*g); h = sat(tanh(c)*o + z_h)",
         primitives=primitives, weights={W_INPUT: 0, W_RECURRENT: 0, W_PROJECTION: 0},
         reals=(BIAS, NORM_WEIGHT, NORM_BIAS),
         ties=((H0, ~0, ~1), (C0, ~2)), demands={C0: "i16 power_of_two"},
-        packed=(W_INPUT, W_RECURRENT, W_PROJECTION),
+        packed=(W_INPUT, W_RECURRENT, W_PROJECTION), load=load,
     )
 )  # fmt: skip

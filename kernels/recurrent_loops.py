@@ -1,18 +1,32 @@
 """What compiled recurrent kernels share: the product with every frame, rescales and curves of gates."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from nnaq.ir.op import Attr
-from nnaq.ir.types import TensorType
+from nnaq.ir.types import TensorType, storage
 from nnaq.jit import jit
-from nnaq.kernels.accumulate import order_of, requantize_rows
+from nnaq.kernels.accumulate import order_of
 from nnaq.kernels.fixedpoint import CODES, requantize
 from nnaq.kernels.internals import fitted_16
 from nnaq.kernels.lut import lookup
+from nnaq.kernels.machine.curves import GRID
+from nnaq.kernels.multiply import requantize_rows
 from nnaq.kernels.recurrent_numbers import HIGH, LOW, Pair
-from nnaq.kernels.weight_rows import centred, weights_of
+from nnaq.kernels.weight_panels import even, rows_of, weights_of
+
+# Of the type that a state has not.
+NO_STATES: dict[str, np.ndarray] = {"i8": np.empty((0, 0, 0), np.int16), "i16": np.empty((0, 0, 0), np.int8)}
+
+
+def in_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Operands as compiled loops read them: arrays contiguous, all else as it is."""
+    return {
+        name: np.ascontiguousarray(array) if isinstance(array, np.ndarray) and array.ndim else array
+        for name, array in arrays.items()
+    }
 
 
 def pair_of(arrays: Mapping[str, np.ndarray], name: str) -> Pair:
@@ -20,20 +34,36 @@ def pair_of(arrays: Mapping[str, np.ndarray], name: str) -> Pair:
     return int(arrays[f"{name}_multiplier"]), int(arrays[f"{name}_shift"])
 
 
-def driven_gates(
+def load_driven_gates(
     arrays: Mapping[str, np.ndarray], kind_x: TensorType, kind_w: TensorType, attrs: Mapping[str, Attr]
-) -> np.ndarray:
-    """What x adds to the pre-activations of every frame, [T, B, gates * H] in Q3.12."""
-    x, w_input = arrays["x"], arrays["w_input"]
-    frames, batch, width = x.shape
-    gates = np.empty((frames * batch, len(w_input)), np.int16)
-    requantize_rows(
-        centred(x.reshape(frames * batch, width), kind_x.zero_point),
-        weights_of(w_input, kind_w.zero_point), arrays["bias"], arrays["input_multiplier"],
-        arrays["input_shift"], order_of(kind_x, kind_w, attrs), CODES[str(attrs["rounding"])], 0, LOW, HIGH,
-        gates,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """x -> what it adds to the pre-activations of every frame, [T, B, gates * H] in Q3.12."""
+    w_input, zero_x = arrays["w_input"], kind_x.zero_point
+    weights, outputs = weights_of(w_input, kind_w.zero_point), len(w_input)
+    behind = (
+        arrays["bias"], arrays["input_multiplier"], arrays["input_shift"], order_of(kind_x, kind_w, attrs),
+        CODES[str(attrs["rounding"])], 0, LOW, HIGH,
     )  # fmt: skip
-    return gates.reshape(frames, batch, len(w_input))
+
+    def driven_gates(x: np.ndarray) -> np.ndarray:
+        frames, batch, width = x.shape
+        gates = np.empty((frames * batch, outputs), np.int16)
+        requantize_rows(rows_of(x.reshape(frames * batch, width), zero_x), weights, 0, *behind, gates)
+        return gates.reshape(frames, batch, outputs)
+
+    return driven_gates
+
+
+def empty_states(dtype: str, *shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An array of states over all frames, itself or nothing as i8, and itself or nothing as i16."""
+    y: np.ndarray = np.empty(shape, storage(dtype))
+    nothing = NO_STATES[dtype]
+    return (y, y, nothing) if dtype == "i8" else (y, nothing, y)
+
+
+def last_state(y: np.ndarray, h0: np.ndarray) -> np.ndarray:
+    """The state behind the last frame, in an array of its own."""
+    return y[-1].copy() if len(y) else h0.copy()
 
 
 @jit
@@ -51,3 +81,33 @@ def scaled_16(value, multiplier, rounding):  # type: ignore[no-untyped-def]
 def level_16(a, table, multiplier, rounding, grid):  # type: ignore[no-untyped-def]
     """The Q0.15 value of a table at a, as coarse as the internals of the node."""
     return fitted_16(requantize(lookup(a, table), multiplier[0], multiplier[1], rounding), grid)
+
+
+@jit
+def centred_rows(h, zero_h):  # type: ignore[no-untyped-def]
+    """h - z_h as rows that tiles read."""
+    batch, width = h.shape
+    rows = np.zeros((batch, even(width)), np.int16)
+    for b in range(batch):
+        for j in range(width):
+            rows[b, j] = np.int64(h[b, j]) - zero_h
+    return rows
+
+
+@jit
+def write_codes(centred, zero_h, t, y_8, y_16):  # type: ignore[no-untyped-def]
+    """Frame t of y, of which one holds codes, from h - z_h."""
+    for b in range(y_8.shape[1]):
+        for j in range(y_8.shape[2]):
+            y_8[t, b, j] = np.int64(centred[b, j]) + zero_h
+    for b in range(y_16.shape[1]):
+        for j in range(y_16.shape[2]):
+            y_16[t, b, j] = np.int64(centred[b, j]) + zero_h
+
+
+@jit
+def complement(one, levels, numbers, out):  # type: ignore[no-untyped-def]
+    """sat16(one - level) on the grid of the levels."""
+    half, mask = numbers[GRID], numbers[GRID + 1]
+    for j in range(out.size):
+        out[j] = min(max(one - np.int64(levels[j]) + half, np.int64(-32768)), np.int64(32767)) & mask

@@ -47,10 +47,12 @@ from nnaq.kernels.fixedpoint import (
     saturate,
     saturate_reference,
 )
+from nnaq.kernels.machine.norms import row_sums
 from nnaq.kernels.movement import Attrs, Types, axis_of, operand
 from nnaq.kernels.pool import half_away_reference
 
 GUARD_BITS = 8
+LONGEST_ROW = 2**16  # of vector sums
 SUM_TYPES = {"i8": "i32", "i16": "i48", "i32": "i48"}
 
 
@@ -283,9 +285,28 @@ def reference_total(signature: Signature, x: np.ndarray, *rescale: np.ndarray) -
 def fast_total(signature: Signature, x: np.ndarray, *rescale: np.ndarray) -> Arrays:
     axes, keep = _along(x, signature.attrs)
     n = math.prod(x.shape[axis] for axis in axes)
-    totals = np.asarray(x.sum(axis=axes, dtype=np.int64, keepdims=keep)) - n * signature.input(0).zero_point
+    totals = _totals(x, axes, keep, n) - n * signature.input(0).zero_point
     counts = np.array(n) if "guard_bits" in signature.attrs else None
     return (total_codes(signature, np.asarray(totals), rescale, counts),)
+
+
+def _totals(x: np.ndarray, axes: tuple[int, ...], keep: bool, n: int) -> np.ndarray:
+    """Exact sums of codes, int64; along the last axes in vector lanes."""
+    first = x.ndim - len(axes)
+    if not axes or axes[0] != first or x.dtype == np.int32 or n >= LONGEST_ROW:
+        return np.asarray(x.sum(axis=axes, dtype=np.int64, keepdims=keep))
+    kept = x.shape[:first]
+    totals = np.empty(math.prod(kept), np.int64)
+    _row_totals(np.ascontiguousarray(x).reshape(-1), n, totals)
+    return totals.reshape((*kept, *[1] * len(axes)) if keep else kept)
+
+
+@jit
+def _row_totals(x, count, totals):  # type: ignore[no-untyped-def]
+    sums = np.empty(2, np.int64)
+    for r in range(totals.size):
+        row_sums(x, r * count, count, sums)
+        totals[r] = sums[0]
 
 
 def reference_extreme(largest: bool) -> Callable[..., Arrays]:

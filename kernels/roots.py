@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Constant, Op, Prepared, Signature, Work, register
+from nnaq.ir.op import Arrays, Bindable, Constant, Kernel, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.jit import jit
-from nnaq.kernels.boundary import elementwise_work, multiplier_constants, same_shape
+from nnaq.kernels.bound import bound
+from nnaq.kernels.boundary import elementwise_work, multiplier_constants, same_shape, when_constant
 from nnaq.kernels.fixedpoint import (
     CODES,
     HALF_EVEN,
@@ -108,17 +109,16 @@ def rescale_reference(root: int, k: int, q: int, s: int, rounding: str) -> int:
     return requantize_reference(root, q, s - k, rounding) if s - k >= LOWEST_SHIFT else 0
 
 
-def fast(
-    signature: Signature, x: np.ndarray, table: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
-) -> Arrays:
+def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     """The same codes from a compiled loop."""
-    kind = signature.outputs[0]
-    low, high = bounds(kind.dtype)
-    out = np.empty(x.shape, storage(kind.dtype))
-    flat, code = np.ascontiguousarray(x).reshape(-1), CODES[str(signature.attrs["rounding"])]
-    zeros = (signature.input(0).zero_point, kind.zero_point)
-    _root_loop(flat, out.reshape(-1), table, int(multiplier), int(shift), code, *zeros, low, high)
-    return (out,)
+    kind, (_, table, multiplier, shift) = signature.outputs[0], operands
+    made, rescale = storage(kind.dtype), (int(multiplier), int(shift))
+    zeros, rounding = (
+        (signature.input(0).zero_point, kind.zero_point),
+        CODES[str(signature.attrs["rounding"])],
+    )
+    numbers = (*rescale, rounding, *zeros, *bounds(kind.dtype))
+    return Bindable(lambda x, *_: bound(_root_loop, ((x, x.dtype),), x.shape, (made, made), table, *numbers))
 
 
 @jit
@@ -170,8 +170,9 @@ sqrt = register(
         lambda xp, attrs, x: (guarded(xp, x > 0, xp.sqrt, x, 0.0),),
         prepare,
         reference,
-        fast,
+        at_once(load),
         work,
         "y = saturate(requantize(root, multiplier, shift - k) + z_y), root by table and one Newton step",
+        load=when_constant(1, load),
     )
 )

@@ -55,6 +55,7 @@ probabilities are then below 2^-12 or 2^-16 anyway.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,18 +63,32 @@ import numpy as np
 from nnaq.errors import GraphError, LoweringError
 from nnaq.ir.dims import Shape, bind, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Constant, Op, Prepared, Signature, Work, register
+from nnaq.ir.op import (
+    Arrays,
+    Attr,
+    Bindable,
+    Constant,
+    Kernel,
+    Op,
+    Prepared,
+    Signature,
+    Work,
+    at_once,
+    register,
+)
 from nnaq.ir.types import Quant, TensorType, bounds, storage
 from nnaq.jit import jit
-from nnaq.kernels.boundary import multiplier_constants
+from nnaq.kernels.bound import Bound, Run, bound, together
+from nnaq.kernels.boundary import multiplier_constants, when_constant
 from nnaq.kernels.elementwise import broadcast_shape
 from nnaq.kernels.fixedpoint import (
-    DOUBLE,
-    requantize,
     requantize_reference,
     shift_right_round,
     shift_right_round_reference,
 )
+from nnaq.kernels.machine.maps import exponential_map, rescale_map
+from nnaq.kernels.machine.rescaling import HALF, TWICE, WHOLE
+from nnaq.kernels.requantize_lanes import lanes_of, limit_rows, stage_rows, twice
 from nnaq.kernels.softmax_numbers import (
     EIGHTH,
     EXP_OF_MINUS_EIGHTH,
@@ -255,32 +270,50 @@ def shares_16(powers: list[int], bits: int, table: list[int]) -> list[int]:
 # --- fast
 
 
-def fast(
-    signature: Signature,
-    x: np.ndarray,
-    mask: np.ndarray,
-    multiplier: np.ndarray,
-    shift: np.ndarray,
-    *tables: np.ndarray,
-) -> Arrays:
+def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     """The same codes from compiled loops; i8 differences look their exponential up among 256."""
-    y = signature.outputs[0]
-    kept = np.broadcast_to(mask != signature.input(1).zero_point, x.shape)
-    rows = math.prod(x.shape[:-1]), x.shape[-1]
-    matrices = (np.ascontiguousarray(v).reshape(rows) for v in (x, kept))
-    out = np.empty(rows, np.int16)
-    numbers = int(multiplier), int(shift), SHARES[y.dtype][0], y.zero_point, bounds(y.dtype)[1]
+    _, constant_mask, multiplier, shift, *tables = operands
+    y, zero_mask = signature.outputs[0], signature.input(1).zero_point
+    made, bits, top = storage(y.dtype), SHARES[y.dtype][0], bounds(y.dtype)[1]
+    q, s = int(multiplier), int(shift)
+    whole = constant_mask is not None and bool(np.all(np.asarray(constant_mask) != zero_mask))
+    everything = np.ones((1, 1), np.bool_)
+    limits = limit_rows(y.zero_point, y.zero_point, top)
+    share, numbers = lanes_of([0] * 11 + limits), (bits, y.zero_point)
+    if tables:
+        left, stage = max(s, 0), stage_rows(q, min(s, 0), "double", 2**31)
+        assert stage is not None  # a factor below 1
+        exponent = lanes_of([0, twice(-(2**31 >> left)), twice(left), *stage])
+        exponentials = (*map(np.ascontiguousarray, tables), exponent)
+    else:
+        entries = np.empty(256, np.int32)
+        _exponentials(q, s, entries)
+        exponentials = (entries,)
     loop: Callable[..., None] = _rows_16 if tables else _rows_8
-    loop(*matrices, out, *tables, *numbers)
-    return (out.reshape(x.shape).astype(storage(y.dtype), copy=False),)
+
+    def bind(x: np.ndarray, mask: np.ndarray, *_: Any) -> Bound:
+        rows, kept = (math.prod(x.shape[:-1]), x.shape[-1]), everything
+        runs: list[Run] = []
+        if not whole:
+            kept = np.empty(rows, np.bool_)
+            flags = np.broadcast_to(mask, x.shape)
+            runs.append(partial(np.not_equal, flags, zero_mask, out=kept.reshape(x.shape)))
+        given = kept, whole, exponentials, share.copy(), *numbers
+        results, run = bound(loop, ((x, x.dtype),), x.shape, (made, made), *given, grid=rows)
+        return results, together([*runs, run])
+
+    return Bindable(bind)
 
 
 @jit
-def _highest(row, kept):  # type: ignore[no-untyped-def]
-    highest = np.int64(-(2**15))
-    for i in range(row.size):
-        if kept[i]:
-            highest = max(highest, np.int64(row[i]))
+def _highest(row, kept, whole):  # type: ignore[no-untyped-def]
+    highest = np.int32(-(2**15))
+    if whole:
+        for q in row:
+            highest = max(highest, np.int32(q))
+    else:
+        for i in range(row.size):
+            highest = max(highest, np.int32(row[i]) if kept[i] else np.int32(-(2**15)))
     return highest
 
 
@@ -318,29 +351,52 @@ def _leading_zeros(total):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _rows_8(x, kept, out, multiplier, shift, bits, zero_y, top):  # type: ignore[no-untyped-def]
-    entries = np.empty(256, np.int64)
-    for d in range(256):
+def _exponentials(multiplier, shift, entries):  # type: ignore[no-untyped-def]
+    """e of every difference of i8 codes."""
+    for d in range(entries.size):
         entries[d] = _exponential(-d, multiplier, shift)
+
+
+@jit
+def _set_row(rows, index, value, words):  # type: ignore[no-untyped-def]
+    """A number in every lane of a row; words: of 32 bits, twice in each lane of 64."""
+    number = np.int64(value)
+    if words:
+        number = (number << 32) | (number & 0xFFFFFFFF)
+    rows[index * HALF : (index + 1) * HALF] = number
+
+
+@jit
+def _rows_8(x, out, kept, whole, exponentials, share, bits, zero_y):  # type: ignore[no-untyped-def]
+    """Row by row; the row of `share` are those of a rescale with one stage of `half_up_shift`."""
+    powers, entries = np.empty(x.shape[1], np.int32), exponentials[0]
+    for number, value in ((2, np.int64(1) << 30), (4, np.int64(31)), (5, np.int64(1))):
+        _set_row(share, number, value, False)
     for i in range(x.shape[0]):
-        out[i] = zero_y
-        highest, total = _highest(x[i], kept[i]), np.int64(0)
+        highest, total = _highest(x[i], kept[i % kept.shape[0]], whole), np.int64(0)
         for c in range(x.shape[1]):
-            if kept[i, c]:
-                total += shift_right_round(entries[highest - x[i, c]], 12)
-        if total == 0:
-            continue
+            powers[c] = entries[(highest - x[i, c]) & 255]
+        if not whole:
+            for c in range(x.shape[1]):
+                powers[c] = powers[c] if kept[i, c] else 0
+        for c in range(x.shape[1]):
+            total += (np.int64(powers[c]) + (np.int64(1) << 11)) >> 12
         total = min(total, np.int64(ONE))
-        zeros = _leading_zeros(total)
+        zeros = _leading_zeros(max(total, np.int64(1)))
+        right = 43 - zeros - bits
+        if total == 0 or right > 31:
+            out[i] = zero_y
+            continue
         half = total << (zeros - 1)
         r = NEWTON_48_17 + _high(half, NEWTON_32_17)
         for _ in range(NEWTON_STEPS):
             r += _high(r, NEWTON_ONE - _high(half, r)) << 2
-        r = min(r << 1, np.int64(ONE))
-        for c in range(x.shape[1]):
-            if kept[i, c]:
-                share = shift_right_round(_high(r, entries[highest - x[i, c]]), 43 - zeros - bits)
-                out[i, c] = min(share, top - zero_y) + zero_y
+        mask = (np.int64(1) << right) - 1
+        _set_row(share, 1, min(r << 1, np.int64(ONE)), True)
+        _set_row(share, 7, right, True)
+        _set_row(share, 8, mask, True)
+        _set_row(share, 9, mask >> 1, True)
+        rescale_map(powers, out[i], share, TWICE)
 
 
 @jit
@@ -351,26 +407,30 @@ def _look(table, i):  # type: ignore[no-untyped-def]
 
 
 @jit
-def _rows_16(  # type: ignore[no-untyped-def]
-    x, kept, out, exponents, reciprocals, multiplier, shift, bits, zero_y, top
-):
-    powers = np.empty(x.shape[1], np.int64)
+def _rows_16(x, out, kept, whole, exponentials, share, bits, zero_y):  # type: ignore[no-untyped-def]
+    """Row by row; the rows of `share` are those of a rescale with one stage of `single`."""
+    table, reciprocals, exponent = exponentials
+    powers, exponent = np.empty(x.shape[1], np.int32), exponent.copy()
     for i in range(x.shape[0]):
-        highest, total = _highest(x[i], kept[i]), np.int64(0)
+        highest, total = _highest(x[i], kept[i % kept.shape[0]], whole), np.int64(0)
+        _set_row(exponent, 0, highest, True)
+        exponential_map(x[i], table, powers, exponent, TWICE)
+        if not whole:
+            for c in range(x.shape[1]):
+                powers[c] = powers[c] if kept[i, c] else 0
         for c in range(x.shape[1]):
-            powers[c] = 0
-            if kept[i, c]:
-                d = max((x[i, c] - highest) << max(shift, 0), np.int64(-(2**31)))
-                a = requantize(d, multiplier, min(shift, 0), DOUBLE)
-                powers[c] = _look(exponents, max(a + 32767, np.int64(-(2**15))))
             total += powers[c]
         total = min(max(total, np.int64(1)), np.int64(ONE))
         zeros = _leading_zeros(total)
         mantissa = shift_right_round(total << (zeros - 1), 14)
-        r = _look(reciprocals, min(mantissa - 98304, np.int64(2**15 - 1)))
-        for c in range(x.shape[1]):
-            share = shift_right_round(powers[c] * r, 46 - zeros - bits)
-            out[i, c] = min(share, top - zero_y) + zero_y
+        right = 46 - zeros - bits
+        first = min(right, np.int64(32))
+        _set_row(share, 1, _look(reciprocals, min(mantissa - 98304, np.int64(2**15 - 1))), True)
+        _set_row(share, 2, np.int64(1) << (right - 1), False)
+        _set_row(share, 4, first, False)
+        _set_row(share, 5, 32 - first, False)
+        _set_row(share, 6, right - first, True)
+        rescale_map(powers, out[i], share, WHOLE)
 
 
 def work(signature: Signature) -> Work:
@@ -391,9 +451,10 @@ register(
         real,
         prepare,
         reference,
-        fast,
+        at_once(load),
         work,
         "y = e / Σ e, e = exp(x - max x) over what the mask keeps; gemmlowp's for i8, two tables for i16",
         demands={1: "flag", ~0: "probability"},
+        load=when_constant(2, load),
     )
 )

@@ -11,7 +11,7 @@ beginning or kept, and not one with a zero map, which no kernel reads.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,10 +20,12 @@ import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import DataError
 from nnaq.ir.dims import show, solve, symbols
 from nnaq.ir.graph import Graph, Node, Port
-from nnaq.ir.op import lookup
+from nnaq.ir.op import Kernel, lookup
 from nnaq.ir.types import Quant, storage
 from nnaq.ir.verify import is_real, is_real_graph
 from nnaq.kernels.codebook import PackedCodes, pack_codes
+from nnaq.kernels.ends import is_finite
+from nnaq.plan import Plans
 
 Mode = Literal["fast", "reference"]
 Values = dict[str, np.ndarray]
@@ -49,10 +51,24 @@ class Interpreter:
     def __init__(self, graph: Graph, mode: Mode = "fast", keep: Iterable[str] = ()) -> None:
         self.graph = graph
         self.keep = frozenset(keep)
-        self.steps = [(node, kernel(graph, node, mode), free) for node, free in _lifetimes(graph, self.keep)]
         self.constants = resident_constants(graph, mode, self.keep)
-        self.whole = whole_inputs(graph)
+        self.steps = [
+            (node, kernel(graph, node, mode, self.constants), free)
+            for node, free in _lifetimes(graph, self.keep)
+        ]
         self.states = initial_states(graph)
+        self._check = InputCheck(graph)
+        self.whole = self._check.whole
+        everything = dict.fromkeys(
+            (*sorted(graph.sources), *(v for node in graph.nodes for v in node.outputs))
+        )
+        self._kept = [name for name in everything if name in self.keep]
+        self._wanted = dict.fromkeys(name for name in everything if name in self.keep | graph.results)
+
+    @cached_property
+    def _plans(self) -> Plans:
+        """Made at the first step: until then `steps` may be changed."""
+        return Plans([(node, call) for node, call, _ in self.steps], self.constants, self._wanted)
 
     def reset(self) -> None:
         """States back to what they are before the first step."""
@@ -60,30 +76,47 @@ class Interpreter:
 
     def step(self, inputs: Mapping[str, np.ndarray]) -> Result:
         """Run once over the given stretch of time and advance the states."""
-        values: dict[str, Any] = {**self.constants, **check_inputs(self.graph, inputs, self.whole)}
-        values |= {state.input: self.states[state.name] for state in self.graph.states}
-        kept = {name: values[name] for name in self.keep if name in values}
-        results = {name: values[name] for name in self.graph.results if name in values}
+        values = self._check(inputs)
+        for state in self.graph.states:
+            values[state.input] = self.states[state.name]
+        found = self._plans.step(values)
+        if found is None:
+            found = self._run(values)
+        self.states = {state.name: found[state.output] for state in self.graph.states}
+        outputs = {port.name: found[port.name] for port in self.graph.outputs}
+        return Result(outputs, dict(self.states), {name: found[name] for name in self._kept})
+
+    def _run(self, sources: Values) -> Values:
+        """The wanted values of a step, node by node; the others go where nobody reads them any more."""
+        values: dict[str, Any] = {**self.constants, **sources}
+        found = {name: values[name] for name in self._wanted if name in values}
+        size = 0
         for node, call, free in self.steps:
             made = call(*(values[v] if v else None for v in node.inputs))
             for name, array in zip(node.outputs, made, strict=True):
                 values[name] = array
-                if name in self.keep:
-                    kept[name] = array
-                if name in self.graph.results:
-                    results[name] = array
+                size += array.nbytes
+                if name in self._wanted:
+                    found[name] = array
             for name in free:
                 del values[name]
-        self.states = {state.name: results[state.output] for state in self.graph.states}
-        return Result({p.name: results[p.name] for p in self.graph.outputs}, dict(self.states), kept)
+        self._plans.note(sources, size)
+        return found
 
 
-def kernel(graph: Graph, node: Node, mode: Mode) -> Callable[..., tuple[np.ndarray, ...]]:
-    """The function that runs a node: its arrays in, its results out."""
+def kernel(graph: Graph, node: Node, mode: Mode, constants: Constants | None = None) -> Kernel:
+    """The function that runs a node: its arrays in, its results out.
+
+    constants: those that stay as they are from call to call; a fast kernel is loaded with them.
+    """
     op, signature = lookup(node.op), graph.signature(node)
     if is_real(graph, node):
         return partial(_real, op.real, node.attrs)
-    return partial(op.fast if mode == "fast" else op.reference, signature)
+    if mode == "reference":
+        return partial(op.reference, signature)
+    if op.load is None or constants is None:
+        return partial(op.fast, signature)
+    return op.load(signature, tuple(constants.get(name) if name else None for name in node.inputs))
 
 
 def resident_constants(graph: Graph, mode: Mode, keep: Iterable[str] = ()) -> Constants:
@@ -176,6 +209,42 @@ def _is_whole(graph: Graph, name: str) -> bool:
     )
 
 
+class InputCheck:
+    """`check_inputs` of one graph, quick for arrays such as it has taken before."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.whole, self.is_real = graph, whole_inputs(graph), is_real_graph(graph)
+        self.taken: dict[str, set[tuple[int, ...]]] = {port.name: set() for port in graph.inputs}
+        self.kinds = [
+            (port.name, storage(graph.types[port.name].dtype), self.taken[port.name]) for port in graph.inputs
+        ]
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> Values:
+        if inputs.keys() == self.taken.keys() and self._are_plain(inputs):
+            return {name: inputs[name] for name in self.taken}
+        found = check_inputs(self.graph, inputs, self.whole)
+        for name in found.keys() - self.whole:
+            self.taken[name].add(found[name].shape)
+        return found
+
+    def _are_plain(self, inputs: Mapping[str, np.ndarray]) -> bool:
+        """Whether they are arrays of dtypes and shapes that were taken, without NaN or infinity."""
+        for name, dtype, taken in self.kinds:
+            array = inputs[name]
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape not in taken:
+                return False
+            if dtype.kind == "f" and not self.is_real and not _is_finite(array):
+                return False
+        return True
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Whether an array of floats holds neither NaN nor infinity."""
+    if array.dtype != np.float32:
+        return bool(np.isfinite(array).all())
+    return bool(is_finite(array.reshape(-1)))  # type: ignore[no-untyped-call]
+
+
 def _stored(graph: Graph, name: str, array: np.ndarray, whole: bool) -> np.ndarray:
     """One input in the storage of its type; see check_inputs."""
     dtype = graph.types[name].dtype
@@ -185,7 +254,7 @@ def _stored(graph: Graph, name: str, array: np.ndarray, whole: bool) -> np.ndarr
         if dtype == "f32" and array.dtype != np.float32:
             with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
                 array = np.asarray(array, np.float32)
-        if not np.isfinite(array).all() and (dtype != "f32" or not is_real_graph(graph)):
+        if (dtype != "f32" or not is_real_graph(graph)) and not _is_finite(array):
             raise DataError(f"input {name!r} holds values that are NaN or infinite")
         if whole and (parts := array[array != np.rint(array)]).size:
             raise DataError(f"input {name!r} takes whole numbers, found {parts[0]}")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from strategies import assert_bound_is_fast
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.ir.numerics import Numerics
@@ -33,6 +34,8 @@ class IntegerNode:
         assert fast.dtype == reference.dtype == storage(self.signature.outputs[0].dtype)
         assert fast.shape == reference.shape
         np.testing.assert_array_equal(fast, reference)
+        everything = [*arrays, *self.constants]
+        assert_bound_is_fast(self.op, self.signature, everything, range(len(arrays)), fast)
         return fast
 
 

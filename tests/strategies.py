@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.ir.numerics import ROUNDINGS, Numerics
-from nnaq.ir.op import Attr, Constant, Op, Signature, lookup
+from nnaq.ir.op import Attr, Bindable, Constant, Op, Signature, lookup
 from nnaq.ir.types import Quant, TensorType, bounds, storage
 
 MOODS = ("uniform", "corners", "lowest", "highest")
@@ -143,4 +143,29 @@ def assert_fast_is_reference(op: Op, signature: Signature, arrays: Sequence[np.n
     assert fast.dtype == slow.dtype == storage(kind.dtype)
     assert fast.shape == slow.shape == kind.shape
     np.testing.assert_array_equal(fast, slow)
+    real = len(op.operands) - len(op.reals)
+    moving = [i for i in range(min(real, len(arrays))) if i not in op.weights]
+    assert_bound_is_fast(op, signature, arrays, moving, fast)
     return fast
+
+
+def assert_bound_is_fast(
+    op: Op, signature: Signature, arrays: Sequence[np.ndarray], moving: Sequence[int], expected: np.ndarray
+) -> None:
+    """Where a kernel can be bound: the same codes over operands that keep their places, filled twice.
+
+    moving: positions of operands that are no constants.
+    """
+    constants = [None if i in moving else array for i, array in enumerate(arrays)]
+    kernel = op.load and op.load(signature, tuple(constants))
+    if not isinstance(kernel, Bindable):
+        return
+    places = [np.zeros_like(a, order="C") if i in moving else a for i, a in enumerate(arrays)]
+    (result,), run = kernel.bind(*places)
+    for sign in (-1, 1):
+        for i in moving:
+            places[i][...] = arrays[i][(slice(None, None, sign),) * arrays[i].ndim]
+        if run is not None:
+            run()
+    assert result.flags.c_contiguous
+    np.testing.assert_array_equal(result, expected, strict=True)

@@ -21,6 +21,30 @@ if TYPE_CHECKING:
 
 Attr = int | float | str | bool | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 Arrays = tuple[np.ndarray, ...]
+Kernel = Callable[..., Arrays]
+
+
+@dataclass(frozen=True)
+class Bindable:
+    """A kernel of one node that can be bound to operands which keep their places.
+
+    bind        (*operands) -> (results, run): room for the results, and run() fills it from what the
+                operands hold at that moment, as often as it is called; None where the results are views
+                of operands and follow by themselves. Results lie in one piece, as operands do that keep
+                their places. Only constants among those hold anything that counts when they are bound
+    at_once     the kernel for one call, where it is not best bound for that one run
+    """
+
+    bind: Callable[..., tuple[Arrays, Callable[[], object] | None]]
+    at_once: Kernel | None = None
+
+    def __call__(self, *arrays: Any) -> Arrays:
+        if self.at_once is not None:
+            return self.at_once(*arrays)
+        results, run = self.bind(*arrays)
+        if run is not None:
+            run()
+        return results
 
 
 @dataclass(frozen=True)
@@ -119,6 +143,10 @@ class Op:
     prepare     (signature with code types, constants or None per operand, numerics) -> Prepared
     reference   (signature, *arrays) -> tuple of arrays, in plain Python integers
     fast        (signature, *arrays) -> tuple of arrays, compiled; equal to reference, bit for bit
+    load        (signature, constants or None per operand) -> the fast kernel of one node, (*arrays) ->
+                tuple of arrays: what does not change from call to call is done once, weights are put
+                in the order in which machines read them; a `Bindable` where the operands' places can be
+                settled too; None where there is nothing of the kind
     follow      (signature with code types of operands; outputs are f32) -> result types where
                 they follow from the operands alone (movement, exact i32 results), else None
     primitives  signature -> the normative graph of a composite, else None
@@ -169,6 +197,7 @@ class Op:
     imports: tuple[str, ...] = ()
     packed: tuple[int, ...] = ()
     body: Callable[..., tuple[str, ...]] | None = None
+    load: Callable[[Signature, tuple[Any, ...]], Kernel] | None = None
 
     @property
     def is_host_only(self) -> bool:
@@ -178,6 +207,15 @@ class Op:
     @property
     def is_composite(self) -> bool:
         return self.primitives is not no_primitives
+
+
+def at_once(load: Callable[[Signature, tuple[Any, ...]], Kernel]) -> Callable[..., Arrays]:
+    """The `fast` of an operator that is loaded: load for this one call."""
+
+    def fast(signature: Signature, *arrays: Any) -> Arrays:
+        return load(signature, arrays)(*arrays)
+
+    return fast
 
 
 _TABLE: dict[str, Op] = {}

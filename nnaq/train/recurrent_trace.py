@@ -21,14 +21,15 @@ import numpy as np
 from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
 from nnaq.jit import jit
-from nnaq.kernels.accumulate import order_of, sum_products
+from nnaq.kernels.accumulate import order_of
 from nnaq.kernels.boundary import largest_distance
 from nnaq.kernels.fixedpoint import CODES, requantize, saturate
 from nnaq.kernels.internals import fitted_16, passes_16
+from nnaq.kernels.multiply import sum_products
 from nnaq.kernels.narrow import Order
 from nnaq.kernels.recurrent_loops import level_16, scaled_16
 from nnaq.kernels.recurrent_numbers import HIGH, LOW, Pair
-from nnaq.kernels.weight_rows import centred, weights_of
+from nnaq.kernels.weight_panels import rows_of, weights_of
 
 Limits = tuple[int, int, int]  # zero_point, lowest and highest code
 Grid = tuple[int, int] | None  # of the internals; None: 16 bits
@@ -79,7 +80,7 @@ def layer_codes(
     rows: those of the weight that are asked for.
     """
     multiplier, shift = (arrays[f"{layer.name}_{part}"][rows] for part in ("multiplier", "shift"))
-    weight = centred(arrays[f"w_{layer.name}"][rows], layer.weight.zero_point)
+    weight = np.subtract(arrays[f"w_{layer.name}"][rows], layer.weight.zero_point, dtype=np.int16)
     bias = arrays[layer.bias][rows].astype(np.int64) if layer.bias else np.zeros(len(shift), np.int64)
     columns = np.ascontiguousarray(np.subtract(x, layer.x.zero_point, dtype=np.int16))
     columns = columns.reshape(math.prod(x.shape[:-1]), x.shape[-1])
@@ -105,7 +106,7 @@ def _real_sums(columns: np.ndarray, weight: np.ndarray) -> np.ndarray:
 def _sums(columns: np.ndarray, weight: np.ndarray, bias: np.ndarray, order: Order) -> np.ndarray:
     """bias + Σ weight * columns in int64."""
     sums = np.empty((len(columns), len(weight)), np.int64)
-    sum_products(columns, weights_of(weight, 0), bias, sums, order)
+    sum_products(rows_of(columns, 0), weights_of(weight, 0), 0, bias, order, sums)
     return sums
 
 

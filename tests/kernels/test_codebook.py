@@ -29,7 +29,12 @@ from nnaq.kernels.codebook import (
     unpack_reference,
     unpack_zero_map,
 )
-from nnaq.kernels.weight_rows import expand_rows, source_of, weights_of
+from nnaq.kernels.machine.palettes import BLOCK
+from nnaq.kernels.multiply import sum_products
+from nnaq.kernels.narrow import Order
+from nnaq.kernels.packed_blocks import blocks_of, indices_of
+from nnaq.kernels.packed_rows import FEW
+from nnaq.kernels.weight_panels import rows_of, weights_of
 
 widths = st.integers(1, 8)
 
@@ -107,9 +112,9 @@ def test_codes_turn_back(
     np.testing.assert_array_equal(packed.codes(), array)
     assert packed.codes().dtype == np.int8
     assert packed.packed.tobytes() == pack_reference(find_indices(array, palette).reshape(-1).tolist(), bits)
-    # A stream in whole words, one word behind it, and tables filled up to 2^bits entries.
-    words = -(-packed_size(array.size, bits) // 8) + 1
-    assert packed.nbytes == 8 * words + len(palette.tables) * 2**bits
+    # Rows in whole blocks, and tables filled up to 2^bits entries.
+    blocks = count * -(-depth // BLOCK)
+    assert packed.nbytes == blocks * BLOCK * bits // 8 + len(palette.tables) * 2**bits
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (0, 4), (3,), (2, 0, 3)])
@@ -143,38 +148,51 @@ def test_a_zero_map_turns_back(
 # Rows, and the kernels that read them
 
 
+@given(generators, widths, st.integers(0, 3), st.integers(0, 70))
+def test_blocks_turn_back(generator: np.random.Generator, bits: int, count: int, depth: int) -> None:
+    indices = generator.integers(0, 2**bits, (count, depth), np.uint8)
+    blocks = blocks_of(indices, bits)
+    assert blocks.shape == (count, -(-depth // BLOCK) * 4 * bits)
+    np.testing.assert_array_equal(indices_of(blocks, bits, depth), indices)
+
+
+def test_a_block_is_planes_of_fields() -> None:
+    # Fields 8j + i of 2 bits at bits 6 - 2j of byte i < 8, then bits 4j + i at bit 7 - j of 4 bytes.
+    for k in range(BLOCK):
+        indices = np.zeros((1, BLOCK), np.uint8)
+        indices[0, k] = 0b110
+        expected = [0] * 12
+        expected[k % 8] |= 0b10 << 6 - 2 * (k // 8)
+        expected[8 + k % 4] |= 1 << 7 - k // 4
+        assert blocks_of(indices, 3)[0].tolist() == expected
+
+
+def packed_sums(
+    x: np.ndarray, packed: PackedCodes, bias: np.ndarray, order: Order, parts: int = 1
+) -> np.ndarray:
+    """Sums of rows by a packed weight, part by part, int64 [rows, outputs]."""
+    made = []
+    for part, own in enumerate(np.split(bias, parts)):
+        out = np.empty((len(x), own.size), np.int64)
+        sum_products(rows_of(x, 0), weights_of(packed, 0, parts), part, own, order, out)
+        made.append(out)
+    return np.concatenate(made, 1)
+
+
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("rows", [0, 1, 3])
-def test_rows_are_expanded_with_every_table_of_groups(bits: int, rows: int) -> None:
-    generator, shape = np.random.default_rng(bits), (10, 37)
-    palette = some_palette(generator, bits, rows, shape[0])
-    array = palette_codes(generator, palette, shape)
-    whole = weights_of(pack_codes(array, palette), 0)
-    for group in (1, 2, 4, 8):
-        if bits * group > 10:
-            continue
-        for start in (0, 5):
-            source, scratch = source_of((*whole[:5], group, start))
-            assert source.nbytes == 4 * 40
-            for first, count in ((0, 4), (4, 1), (2, 3)):
-                expand_rows((*whole[:5], group, start), first, count, scratch)
-                expected = array[start + first : start + first + count]
-                np.testing.assert_array_equal(source[:count, :37], expected)
-
-
-@pytest.mark.parametrize(
-    ("bits", "depth", "group"), [(1, 512, 8), (1, 64, 4), (2, 512, 4), (5, 2048, 2), (8, 512, 1)]
-)
-def test_codes_that_share_a_table_are_looked_up_together(bits: int, depth: int, group: int) -> None:
-    generator = np.random.default_rng(0)
-    palette = some_palette(generator, bits, 0, 8)
-    packed = pack_codes(palette_codes(generator, palette, (8, depth)), palette)
-    assert weights_of(packed, 0)[5] == group
-    x, weight = quantised("i8", (3, depth), 0.5, 3), TensorType("i8", packed.shape, Quant((0.5,)))
-    operands = [(x, generator.integers(-128, 128, x.shape).astype(np.int8)), (weight, packed.codes()), None]
-    assert_packed_is_plain(
-        *integer_node("fully_connected", operands, quantised("i16", (), 64.0)), {1: packed}
-    )
+@pytest.mark.parametrize(("count", "depth", "parts"), [(46, 77, 2), (35, 1030, 1), (9, 1, 3), (5, 64, 1)])
+def test_few_and_many_rows_meet_every_index(bits: int, rows: int, count: int, depth: int, parts: int) -> None:
+    generator = np.random.default_rng(bits)
+    palette = some_palette(generator, bits, rows, count * parts)
+    array = palette_codes(generator, palette, (count * parts, depth))
+    packed, bias = pack_codes(array, palette), generator.integers(-99, 99, count * parts).astype(np.int32)
+    for positions in (0, 1, 2, FEW - 1, FEW, FEW + 3):
+        bytes_ = generator.choice([-128, 127, 5], (positions, depth)).astype(np.int8)
+        words = generator.choice([-32768, 32767, 5], (positions, depth)).astype(np.int16)
+        for x, order in ((bytes_, Order(2**17, fits=True)), (words, Order(511)), (words, Order(6))):
+            expected = x.astype(np.int64) @ array.astype(np.int64).T + bias
+            np.testing.assert_array_equal(packed_sums(x, packed, bias, order, parts), expected)
 
 
 def assert_packed_is_plain(op, signature, arrays, packed: dict[int, PackedCodes]) -> None:
@@ -331,7 +349,7 @@ def test_an_interpreter_holds_packed_weights_only() -> None:
     for name in names:
         held = fast.constants[name]
         assert isinstance(held, PackedCodes)
-        assert held.nbytes == graph.constants[name].size // 4 + 8 + 4
+        assert held.nbytes == len(held) * (BLOCK // 4) + 4
         assert reference.constants[name] is graph.constants[name]
     unpacked = [n for n, array in fast.constants.items() if array is graph.constants[n]]
     assert set(unpacked) == graph.constants.keys() - set(names)

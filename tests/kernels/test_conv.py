@@ -80,6 +80,45 @@ def test_more_positions_than_a_block(groups, dtype):
     assert_fast_is_reference(*integer_node("conv1d", operands, quantised("i16", (), 2.0**10), attrs))
 
 
+@pytest.mark.parametrize(
+    ("name", "x_shape", "weight_shape", "attrs"),
+    [
+        # more than a block of K, more positions than a strip, tiles of 6, 2 and 1 outputs
+        ("conv1d", (1, 130, 275), (9, 130, 5), attributes(1, (1,), (1,), (2, 2), 1)),
+        # rows of positions with gaps between them, phases in both dimensions, groups that share no tile
+        ("conv2d", (2, 6, 21, 37), (8, 3, 3, 4), attributes(2, (2, 3), (2, 1), (1, 0, 2, 3), 2)),
+        # depthwise: four panels at once and single ones
+        ("conv1d", (1, 3, 190), (6, 1, 7), attributes(1, (1,), (2,), (12, 0), 3)),
+        # few positions: outputs are lanes, over several images and groups
+        ("conv1d", (3, 12, 9), (40, 6, 3), attributes(1, (4,), (1,), (0, 0), 2)),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["i8", "i16"])
+def test_every_way_to_sum_is_the_reference(name, x_shape, weight_shape, attrs, dtype):
+    generator, kind = np.random.default_rng(1), quantised(dtype, x_shape, 0.5, -3 if dtype == "i8" else 0)
+    weight = TensorType(
+        "i8", weight_shape, Quant(tuple(0.5 ** (n % 4) for n in range(weight_shape[0])), 0, 0)
+    )
+    low, high = bounds(dtype)
+    codes_x = generator.choice([low, high, 7, -1], x_shape).astype(dtype.replace("i", "int"))
+    codes_w = generator.choice([-128, 127, 0, 1], weight_shape).astype(np.int8)
+    node = integer_node(name, [(kind, codes_x), (weight, codes_w)], quantised("i16", (), 2.0**6), attrs)
+    assert_fast_is_reference(*node)
+
+
+def test_a_loaded_layer_follows_its_input_from_size_to_size():
+    x, weight = quantised("i8", (1, 3, 70), 0.5, 9), quantised("i8", (5, 3, 4), 0.5)
+    generator, attrs = np.random.default_rng(2), attributes(1, (1,), (1,), (1, 0), 1)
+    layer = [(kind, generator.integers(-128, 128, kind.shape).astype(np.int8)) for kind in (x, weight)]
+    op, signature, arrays = integer_node("conv1d", layer, quantised("i8", (), 2.0**5), attrs)
+    call = op.load(signature, (None, *arrays[1:]))
+    for length in (70, 3, 12, 70, 33):
+        part = arrays[0][:, :, :length]
+        np.testing.assert_array_equal(
+            call(part, *arrays[1:])[0], op.reference(signature, part, *arrays[1:])[0]
+        )
+
+
 @given(convolutions("single"))
 def test_integers_stay_within_the_stated_bound_of_the_reals(convolution):
     op, signature, arrays = convolution

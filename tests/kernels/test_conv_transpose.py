@@ -64,6 +64,30 @@ def test_fast_is_reference(layer):
     assert_fast_is_reference(*layer)
 
 
+@pytest.mark.parametrize("dtype", ["i8", "i16"])
+@pytest.mark.parametrize(
+    ("rank", "spatial", "kernel", "stride", "dilation", "padding", "groups"),
+    [
+        (1, (150,), (7,), (3,), (1,), (2, 1), 1),
+        (1, (40,), (3,), (4,), (2,), (0, 0), 2),  # phases without a tap
+        (2, (9, 21), (3, 4), (2, 1), (1, 2), (1, 0, 2, 3), 2),
+    ],
+)
+def test_many_positions_of_every_phase(rank, spatial, kernel, stride, dilation, padding, groups, dtype):
+    generator = np.random.default_rng(rank)
+    x, weight = quantised(dtype, (2, 8, *spatial), 0.5), quantised("i8", (8, 8 // groups, *kernel), 0.5)
+    operands = [
+        (
+            kind,
+            generator.integers(*bounds(kind.dtype), kind.shape, endpoint=True).astype(f"int{kind.dtype[1:]}"),
+        )
+        for kind in (x, weight)
+    ]
+    attrs = attributes(rank, stride, dilation, padding, groups)
+    output = quantised("i16", (), 2.0**4)
+    assert_fast_is_reference(*integer_node(f"conv_transpose{rank}d", operands, output, attrs))
+
+
 @given(layers("single"))
 def test_integers_stay_within_the_stated_bound_of_the_reals(layer):
     op, signature, arrays = layer

@@ -45,6 +45,15 @@ def test_fast_equals_reference_at_the_ends_of_ranges(rounding: str, linear_befor
             assert_equal(GRU.fast(signature, *arrays), GRU.reference(signature, *arrays))
 
 
+@given(choices(), st.sampled_from([8, 11, 19, 40]))
+@settings(max_examples=40)
+def test_fast_equals_reference_over_vectors_of_units(choice: Choice, units: int) -> None:
+    """Units that fill vectors, and some that are left behind them."""
+    sizes = replace(choice.sizes, frames=2, width=3, units=units)
+    signature, arrays = gru_node(replace(choice, sizes=sizes))
+    assert_equal(GRU.fast(signature, *arrays), GRU.reference(signature, *arrays))
+
+
 @given(choices(), st.sampled_from([1, 3, 7]))
 @settings(max_examples=40)
 def test_chunks_equal_the_whole(choice: Choice, size: int) -> None:

@@ -50,6 +50,15 @@ def test_fast_equals_reference_at_every_cell_format(fraction: int, rounding: str
             assert_equal(LSTM.fast(signature, *arrays), LSTM.reference(signature, *arrays))
 
 
+@given(choices(), st.sampled_from([8, 11, 19, 40]))
+@settings(max_examples=40)
+def test_fast_equals_reference_over_vectors_of_units(choice: Choice, units: int) -> None:
+    """Units that fill vectors, and some that are left behind them."""
+    sizes = replace(choice.sizes, frames=2, width=3, units=units)
+    signature, arrays = lstm_node(replace(choice, sizes=sizes))
+    assert_equal(LSTM.fast(signature, *arrays), LSTM.reference(signature, *arrays))
+
+
 @given(choices(), st.sampled_from([1, 3, 7]))
 @settings(max_examples=50)
 def test_chunks_equal_the_whole(choice: Choice, size: int) -> None:

@@ -1,0 +1,200 @@
+"""Rows by a weight, compiled: tiles of sums, then one requantisation per result.
+
+    sums[p, o] = bias[o] + Σ_k x[p, k] * w[o, k]
+    out[p, o]  = saturate(requantize(sums[p, o], multiplier[o], shift[o]) + z_y)
+
+x and w are codes less their zero_points. An `Order` (kernels/narrow.py) tells how a sum is held; every way
+gives the same whole number:
+
+    fits      the whole sum, bias included, is proved within 32 bits: one tile over all of K, modulo 2^32
+    span > 1  tiles over stretches of K whose sums cannot leave 32 bits, added in int64
+    else      products of 30 bits, and narrow accumulators block by block: one entry of K after the other,
+              in int64 lanes
+
+A chunk of panels small enough for the second-level cache meets all rows before the next chunk does. Of a
+packed weight a chunk is one panel.
+"""
+
+import numpy as np
+
+from nnaq.jit import jit
+from nnaq.kernels.fixedpoint import requantize, saturate
+from nnaq.kernels.machine.products import PANEL, tile_1, tile_2, tile_6
+from nnaq.kernels.narrow import limited
+from nnaq.kernels.packed_rows import sum_rows
+from nnaq.kernels.requantize_lanes import requantize_lanes
+from nnaq.kernels.weight_panels import even, expand_panel, panels_in, room_of
+
+TILE = 6  # rows of the largest tile
+CHUNK = 64  # panels of a chunk, at most: their sums stay in the first-level cache
+CACHED = 1 << 18  # entries of a chunk that meets more than one tile of rows
+
+
+@jit
+def requantize_rows(x, weights, part, bias, multiplier, shift, order, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
+    """out[p, o] of the module's formula, for one part of a weight; x: as `rows_of` makes it."""
+    count, outputs = out.shape
+    room = room_of(weights, x, order)
+    chunk = chunk_of(weights, room, count, outputs)
+    sums, wide = rooms_for_sums(chunk, order)
+    for first in range(0, outputs, chunk):
+        last = min(first + chunk, outputs)
+        at = ready_panels(weights, part, first // PANEL, room)
+        own_bias, own_multiplier, own_shift = bias[first:last], multiplier[first:last], shift[first:last]
+        for p in range(0, count, TILE):
+            rows = min(TILE, count - p)
+            tile_sums(x, p, rows, weights, at, room, own_bias, order, sums, wide, chunk)
+            for r in range(rows):
+                codes, start = out[p + r, first:last], r * chunk
+                if order[5]:
+                    requantize_lanes(
+                        sums[start : start + chunk], own_bias, own_multiplier, own_shift, rounding, zero_y,
+                        low, high, codes,
+                    )  # fmt: skip
+                else:
+                    for o in range(codes.size):
+                        y = requantize(wide[start + o], own_multiplier[o], own_shift[o], rounding)
+                        codes[o] = saturate(y, zero_y, low, high)
+
+
+@jit
+def sum_products(x, weights, part, bias, order, out):  # type: ignore[no-untyped-def]
+    """out[p, o] = bias[o] + Σ_k x[p, k] * w[o, k], int64, for one part of a weight."""
+    count, outputs = out.shape
+    room = room_of(weights, x, order)
+    chunk = chunk_of(weights, room, count, outputs)
+    sums, wide = rooms_for_sums(chunk, order)
+    for first in range(0, outputs, chunk):
+        last = min(first + chunk, outputs)
+        at = ready_panels(weights, part, first // PANEL, room)
+        for p in range(0, count, TILE):
+            rows = min(TILE, count - p)
+            tile_sums(x, p, rows, weights, at, room, bias[first:last], order, sums, wide, chunk)
+            for r in range(rows):
+                for o in range(first, last):
+                    at_o = r * chunk + o - first
+                    out[p + r, o] = sums[at_o] + np.int64(bias[o]) if order[5] else wide[at_o]
+
+
+@jit
+def chunk_of(weights, room, count, outputs):  # type: ignore[no-untyped-def]
+    """Outputs of a chunk, whole panels: those that are expanded at once, or that fit the caches."""
+    if len(room[0]) > 0:
+        return panels_in(room, weights[4]) * PANEL
+    panels = min(CHUNK, max((outputs + PANEL - 1) // PANEL, 1))
+    if count > TILE:
+        panels = max(1, min(panels, CACHED // max(panel_size(weights[1]), 1)))
+    return panels * PANEL
+
+
+@jit
+def panel_size(depth):  # type: ignore[no-untyped-def]
+    """Entries of a panel."""
+    return even(depth) * PANEL
+
+
+@jit
+def rooms_for_sums(chunk, order):  # type: ignore[no-untyped-def]
+    """Sums of a tile in 32 bits, and in 64 where the order asks for them."""
+    return np.empty(TILE * chunk, np.int32), np.empty(0 if order[5] else TILE * chunk, np.int64)
+
+
+@jit
+def ready_panels(weights, part, panel, room):  # type: ignore[no-untyped-def]
+    """Where a panel of a part begins in its array; a packed one is expanded, or left to rows."""
+    outputs, depth, _, _, packed = weights
+    if packed[2] > 0:
+        return expand_panel(weights, part, panel, room)
+    return (part * ((outputs + PANEL - 1) // PANEL) + panel) * panel_size(depth)
+
+
+@jit
+def tile_sums(x, p, rows, weights, at, room, bias, order, sums, wide, width):  # type: ignore[no-untyped-def]
+    """The sums of at most TILE rows by the panels of a chunk: in `sums`, without bias, where they fit; or in
+    `wide`. Those of row r begin at entry r * width; bias: of the outputs of the chunk."""
+    if len(room[2]) > 0:
+        sum_rows(weights[4], at, room, bias, order, sums, wide, width)
+    elif weights[3].size:
+        _tile_sums(x, p, rows, weights[3], at, weights[1], bias, order, sums, wide, width)
+    else:
+        panels = room[0] if weights[4][2] > 0 else weights[2]
+        _tile_sums(x, p, rows, panels, at, weights[1], bias, order, sums, wide, width)
+
+
+@jit
+def _tile_sums(x, p, rows, panels, at, depth, bias, order, sums, wide, width):  # type: ignore[no-untyped-def]
+    span, block, pairs, count = order[0], order[1], (depth + 1) // 2, (bias.size + PANEL - 1) // PANEL
+    if order[5]:
+        _tiles(x, p, rows, 0, pairs, panels, at, depth, count, sums, width)
+    elif block == 0 and span > 1:
+        for r in range(rows):
+            for o in range(bias.size):
+                wide[r * width + o] = bias[o]
+        for first in range(0, pairs, span // 2):
+            some = min(span // 2, pairs - first)
+            _tiles(x, p, rows, first, some, panels, at, depth, count, sums, width)
+            for i in range(rows * width):
+                wide[i] += sums[i]
+    else:
+        for r in range(rows):
+            for i in range(count):
+                start, last = i * PANEL, min((i + 1) * PANEL, bias.size)
+                total = wide[r * width + start : r * width + last]
+                _sum_entries(
+                    x[p + r], panels, at + i * panel_size(depth), depth, bias[start:last], order, total
+                )
+
+
+@jit
+def _tiles(x, p, rows, first, some, panels, at, depth, count, sums, width):  # type: ignore[no-untyped-def]
+    """sums[r, n] = Σ over `some` pairs of k from pair `first` on, for `count` panels."""
+    stride, size = x.shape[1], panel_size(depth)
+    start, r = at + first * 2 * PANEL, 0
+    if rows == 6:
+        tile_6(x, p * stride + 2 * first, stride, panels, start, size, some, count, sums, width)
+        r = 6
+    while rows - r >= 2:
+        tile_2(
+            x,
+            (p + r) * stride + 2 * first,
+            stride,
+            panels,
+            start,
+            size,
+            some,
+            count,
+            sums[r * width :],
+            width,
+        )
+        r += 2
+    if r < rows:
+        tile_1(
+            x,
+            (p + r) * stride + 2 * first,
+            stride,
+            panels,
+            start,
+            size,
+            some,
+            count,
+            sums[r * width :],
+            width,
+        )
+
+
+@jit
+def _sum_entries(x, panels, at, depth, bias, order, total):  # type: ignore[no-untyped-def]
+    """Totals of one row in int64, entry by entry; a narrow accumulator is limited after every block."""
+    _, block, low, high, wraps, _ = order
+    part = np.empty(PANEL, np.int64)
+    for o in range(bias.size):
+        total[o] = limited(np.int64(bias[o]), low, high, wraps) if block else np.int64(bias[o])
+    step = block if block else max(depth, 1)
+    for start in range(0, depth, step):
+        part[:] = 0
+        for k in range(start, min(start + step, depth)):
+            place, entry = at + (k >> 1) * 2 * PANEL + (k & 1), np.int32(x[k])
+            for o in range(PANEL):
+                part[o] += np.int64(np.int32(entry * np.int32(panels[place + 2 * o])))
+        for o in range(bias.size):
+            total[o] = limited(total[o] + part[o], low, high, wraps) if block else total[o] + part[o]

@@ -1,0 +1,101 @@
+"""Weights in the order in which tiles read them (kernels/machine/products.py).
+
+A weight [O, K] is cut into panels of PANEL outputs; a panel holds its codes as [K/2][PANEL][2], padded by
+zeros where O or K ends within it, one behind the other:
+
+    panels[((p * pairs + k div 2) * PANEL + o mod PANEL) * 2 + k mod 2] = w[o, k]     p = o div PANEL
+
+i8 codes stay i8. What leaves 8 bits, codes less a zero_point that is not 0 or 16-bit codes, is held as i16.
+A weight that rests as packed indices stays packed: a panel is expanded when its turn comes.
+"""
+
+import math
+
+import numpy as np
+
+from nnaq.jit import jit
+from nnaq.kernels.codebook import PackedCodes
+from nnaq.kernels.machine.palettes import BLOCK
+from nnaq.kernels.machine.products import PANEL
+from nnaq.kernels.packed_rows import NOT_PACKED, PackedRows, expand_columns, packed_rows, room_for
+
+# A weight of equal parts as compiled loops take it: outputs and K of a part, its panels as i8 or as i16 or
+# packed; what does not hold the codes is empty.
+Weights = tuple[int, int, np.ndarray, np.ndarray, PackedRows]
+
+NO_BYTES, NO_WORDS = np.empty(0, np.int8), np.empty(0, np.int16)
+
+
+def weights_of(weight: np.ndarray | PackedCodes, zero_point: int, parts: int = 1) -> Weights:
+    """weight - zero_point as a matrix [O, K] in panels; packed codes stay packed where the zero_point is 0.
+
+    parts: equal parts of the rows that are multiplied in calls of their own (gates, groups of a convolution);
+    each begins a panel.
+    """
+    outputs, depth = len(weight) // parts, math.prod(weight.shape[1:])
+    if isinstance(weight, PackedCodes):
+        if zero_point == 0:
+            return outputs, depth, NO_BYTES, NO_WORDS, packed_rows(weight)
+        weight = weight.codes()
+    matrix = weight.reshape(parts, outputs, depth)
+    if zero_point == 0 and weight.dtype == np.int8:
+        return outputs, depth, panels_of(matrix), NO_WORDS, NOT_PACKED
+    return outputs, depth, NO_BYTES, panels_of(np.subtract(matrix, zero_point, dtype=np.int16)), NOT_PACKED
+
+
+def panels_of(codes: np.ndarray) -> np.ndarray:
+    """Codes [parts, O, K] as panels, one behind the other."""
+    parts, outputs, depth = codes.shape
+    panels, pairs = -(-outputs // PANEL), -(-depth // 2)
+    padded = np.ascontiguousarray(codes)
+    if (outputs, depth) != (panels * PANEL, pairs * 2):
+        padded = np.zeros((parts, panels * PANEL, pairs * 2), codes.dtype)
+        padded[:, :outputs, :depth] = codes
+    pair = np.uint16 if codes.itemsize == 1 else np.uint32  # moved as one: twice as quick
+    cut = padded.reshape(-1).view(pair).reshape(parts, panels, PANEL, pairs)
+    return np.ascontiguousarray(cut.transpose(0, 1, 3, 2)).reshape(-1).view(codes.dtype)
+
+
+def rows_of(x: np.ndarray, zero_point: int) -> np.ndarray:
+    """x - zero_point as rows [P, K] of i16, contiguous, K padded to an even number by a zero."""
+    if x.shape[1] % 2:
+        rows = np.zeros((len(x), x.shape[1] + 1), np.int16)
+        np.subtract(x, zero_point, out=rows[:, :-1], dtype=np.int16)
+        return rows
+    if zero_point == 0 and x.dtype == np.int16:
+        return np.ascontiguousarray(x)
+    less: np.ndarray = np.subtract(x, zero_point, dtype=np.int16, order="C")
+    return less
+
+
+@jit
+def even(depth):  # type: ignore[no-untyped-def]
+    """Entries of a row that tiles read."""
+    return depth + (depth & 1)
+
+
+@jit
+def room_of(weights, x, order):  # type: ignore[no-untyped-def]
+    """What is written while rows x meet a packed weight."""
+    return room_for(x, weights[4], order)
+
+
+@jit
+def expand_panel(weights, part, panel, room):  # type: ignore[no-untyped-def]
+    """Panels of a packed weight from one on, as many as their room holds; or the row that it begins with."""
+    outputs, packed = weights[0], weights[4]
+    first = panel * PANEL
+    row = part * outputs + first
+    if len(room[2]) > 0:
+        return row
+    size, last = even(weights[1]) * PANEL, min(outputs, first + panels_in(room, packed) * PANEL)
+    for n in range(0, (last - first + PANEL - 1) // PANEL):
+        own = n * PANEL
+        expand_columns(packed, row + own, min(PANEL, last - first - own), room, n * size)
+    return 0
+
+
+@jit
+def panels_in(room, packed):  # type: ignore[no-untyped-def]
+    """How many panels of a packed weight its room holds."""
+    return max(len(room[0]) // max(packed[4] * BLOCK * PANEL, 1), 1)
