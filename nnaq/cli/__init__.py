@@ -10,6 +10,7 @@ import typer
 
 from nnaq.cli.listings import ops, passes, targets
 from nnaq.cli.lowering import lower
+from nnaq.cli.machine import bench, doctor, warm
 from nnaq.cli.models import check, run, show
 from nnaq.cli.questions import diff, numerics
 from nnaq.cli.search import search
@@ -30,7 +31,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (lower, search, train, run, show, check, diff, numerics, ops, passes, targets):
+COMMANDS = (
+    *(lower, search, train, run, show, check, diff, numerics),
+    *(bench, warm, doctor),
+    *(ops, passes, targets),
+)
+for command in COMMANDS:
     app.command()(command)
 
 
