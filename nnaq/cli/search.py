@@ -36,8 +36,9 @@ def search(
         list[str],
         typer.Option(
             "--budget",
-            help="What must hold: FIGURE>=N or FIGURE<=N, such as 'agreement>=0.99', 'sqnr>=25', "
-            "'bytes<=300k', 'latency<=250us', 'energy<=3uJ'; a signed N is a change. Repeat, or use commas.",
+            help="What must hold: FIGURE>=N or FIGURE<=N, such as 'agreement>=0.99' (or 99%), 'sqnr>=25', "
+            "'bytes<=300kB' (k, M: 1000s; Ki, Mi: 1024s; B optional), 'latency<=250us', 'energy<=3uJ'; "
+            "a signed N is a change, in % one of points. Repeat, or use commas.",
         ),
     ],
     target: TargetName = "edge8-sub8",

@@ -1,9 +1,10 @@
 """Budgets: what a search may lose, and what it may cost.
 
     sqnr>=25            every output at least 25 dB above its noise
-    agreement>=0.99     a figure of the recipe's metric
+    agreement>=0.99     a figure of the recipe's metric; of a share, 99% means 0.99
     agreement>=-0.002   a sign means a change of the real model's figure; it has none: of the 8-bit one's
-    bytes<=300k         constants as they rest, k and M are 1000s, Ki and Mi 1024s
+    wer<=+0.5%          of a figure counted in %, as wer is, 0.5% means 0.5; changes are points, not parts
+    bytes<=300k         constants as they rest; k, K and M are 1000s, Ki and Mi 1024s, a B may follow
     latency<=250us      of one step: ns, us, ms, s or cycles
     energy<=3uJ         of one step: pJ, nJ, uJ, mJ or J
 
@@ -16,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Literal
+from typing import Literal, NoReturn
 
 from nnaq.errors import NnaqError
 from nnaq.tasks.metrics import Figure
@@ -26,17 +27,21 @@ Cost = Literal["bytes", "latency", "energy"]
 Values = Mapping[str, float]
 
 COSTS: tuple[Cost, ...] = ("bytes", "latency", "energy")
-HIGHER = ("sqnr", "agreement", "unsure_agreement", "auc", "auc_against_float", "accuracy")
-LOWER = ("mean_absolute_error", "unsure_mean_absolute_error", "wer", "cer")
+SHARES = ("agreement", "unsure_agreement", "auc", "auc_against_float", "accuracy")
+"""Figures that are parts of a whole, 0 … 1."""
+PERCENTAGES = ("wer", "cer")
+"""Figures that are counted in %."""
+HIGHER = ("sqnr", *SHARES)
+LOWER = ("mean_absolute_error", "unsure_mean_absolute_error", *PERCENTAGES)
 """Figures that are known to be better when higher, and when lower; others may be bounded either way."""
 
-_BYTES = {"": 1, "k": 1e3, "M": 1e6, "Ki": 2**10, "Mi": 2**20}
+_BYTES = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6, "Ki": 2**10, "Mi": 2**20}
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 _JOULES = {"pJ": 1e-12, "nJ": 1e-9, "uJ": 1e-6, "µJ": 1e-6, "mJ": 1e-3, "J": 1.0}
 
 _BOUND = re.compile(
     r"\s*(?P<figure>.+?)\s*(?P<sense>[<>]=)\s*"
-    r"(?P<sign>[+-]?)(?P<number>\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+)\s*(?P<unit>[A-Za-zµ]*)\s*"
+    r"(?P<sign>[+-]?)(?P<number>\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+)\s*(?P<unit>[A-Za-zµ]*|%)\s*"
 )
 
 
@@ -90,11 +95,15 @@ def parse_bound(text: str, clock_hz: int = 1_000_000_000) -> Bound:
     if match is None:
         raise NnaqError(
             f"--budget takes FIGURE>=NUMBER or FIGURE<=NUMBER with an optional unit, such as "
-            f"'sqnr>=25' or 'bytes<=300k', found {text!r}"
+            f"'agreement>=99%' or 'bytes<=300kB', several parted by commas, found {text!r}"
         )
     figure, sense = match["figure"], match["sense"]
     _must_point_right(figure, sense, text)
     limit = float(match["number"]) * _unit(figure, match["unit"], clock_hz, text)
+    if figure.partition(":")[0] in SHARES and limit > 1:
+        raise NnaqError(
+            f"--budget {text.strip()!r}: {figure} is a share, at most 1; write a number such as 0.99, or 99%"
+        )
     signed = -limit if match["sign"] == "-" else limit
     return Bound(figure, sense, signed, bool(match["sign"]), text.strip())  # type: ignore[arg-type]
 
@@ -111,20 +120,31 @@ def _must_point_right(figure: str, sense: str, text: str) -> None:
 
 
 def _unit(figure: str, unit: str, clock_hz: int, text: str) -> float:
-    """What one of the unit is in bytes, cycles or picojoules; 1 for another figure."""
+    """What one of the unit is in bytes, cycles, picojoules or the figure's own unit."""
     units: Mapping[str, float]
+    name = figure.partition(":")[0]
     if figure == "bytes":
-        unit, units = (unit.removesuffix("B") if unit != "B" else ""), _BYTES
+        units = {prefix + end: size for end in ("", "B") for prefix, size in _BYTES.items()}
     elif figure == "latency":
         units = {"cycles": 1.0, **{name: seconds * clock_hz for name, seconds in _SECONDS.items()}}
     elif figure == "energy":
         units = {name: joules * 1e12 for name, joules in _JOULES.items()}
-    else:
+    elif name in (*SHARES, *PERCENTAGES):
+        units = {"": 1.0, "%": 0.01 if name in SHARES else 1.0}
+    elif name == "sqnr":
         units = {"": 1.0, "dB": 1.0}
+    else:
+        units = {"": 1.0}
     if unit not in units:
-        known = ", ".join(name for name in units if name)
-        raise NnaqError(f"--budget {text.strip()!r}: {figure} is counted in {known}, found {unit!r}")
+        _refuse_unit(figure, unit, [name for name in units if name], text)
     return units[unit]
+
+
+def _refuse_unit(figure: str, unit: str, known: list[str], text: str) -> NoReturn:
+    """Raise NnaqError naming the units that a figure is counted in."""
+    found = f"found {unit!r}" if unit else "found none"
+    ways = f"is counted in {', '.join(known)}" if known else "takes a number without a unit"
+    raise NnaqError(f"--budget {text.strip()!r}: {figure} {ways}, {found}")
 
 
 def must_be_known(bounds: Iterable[Bound], figures: Mapping[str, Figure]) -> None:

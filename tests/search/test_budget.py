@@ -26,7 +26,16 @@ FIGURES = {
         ("sqnr>=25", "sqnr", 25),
         ("sqnr:out/0>=25dB", "sqnr:out/0", 25),
         (" agreement >= .99 ", "agreement", 0.99),
+        ("agreement>=99%", "agreement", 0.99),
+        ("agreement >= 99.5 %", "agreement", 0.995),
+        ("auc:out>=97%", "auc:out", 0.97),
+        ("wer<=8%", "wer", 8),
+        ("wer<=8", "wer", 8),
         ("bytes<=300k", "bytes", 300_000),
+        ("bytes<=300kB", "bytes", 300_000),
+        ("bytes<=300KB", "bytes", 300_000),
+        ("bytes<=300 KB", "bytes", 300_000),
+        ("bytes<=300KiB", "bytes", 307_200),
         ("bytes<=1.5MB", "bytes", 1_500_000),
         ("bytes<=300Ki", "bytes", 307_200),
         ("bytes<=2MiB", "bytes", 2 << 20),
@@ -66,11 +75,18 @@ def test_bounds_are_joined_by_commas_or_given_one_by_one():
         ("sqnr:out<=20", "better when higher"),
         ("bytes>=3k", "better when lower; write bytes<="),
         ("wer>=3", "better when lower"),
-        ("bytes<=3q", "counted in k, M, Ki, Mi, found 'q'"),
-        ("latency<=3", "counted in cycles, ns, us"),
+        ("bytes<=3q", "counted in k, K, M, Ki, Mi, B, kB, KB, MB, KiB, MiB, found 'q'"),
+        ("bytes<=60%", "counted in k, K"),
+        ("latency<=3", "counted in cycles, ns, us, µs, ms, s, found none"),
+        ("agreement>=99", "agreement is a share, at most 1; write a number such as 0.99, or 99%"),
+        ("agreement>=120%", "is a share, at most 1"),
+        ("sqnr>=25%", "counted in dB, found '%'"),
+        ("wer<=3dB", "counted in %, found 'dB'"),
+        ("mean_absolute_error<=1%", "takes a number without a unit, found '%'"),
         ("energy<=3", "counted in pJ, nJ, uJ"),
-        ("agreement>=99k", "found 'k'"),
+        ("agreement>=99k", "counted in %, found 'k'"),
         ("bytes<=3k,bytes<=4k", "bounds 'bytes' twice"),
+        ("bytes<=300,000", "several parted by commas, found '000'"),
     ],
 )
 def test_what_is_no_budget_is_told_in_one_sentence(text, words):
@@ -118,3 +134,8 @@ def test_a_sign_makes_a_change_of_the_real_models_figure_or_of_the_8_bit_models(
     assert agreement.at(0.98).limit == pytest.approx(0.97)
     assert parse_bound("agreement>=0.9").at(5) == parse_bound("agreement>=0.9")
     assert parse_bound("bytes<=-100k").limit == -100_000
+
+
+def test_a_change_in_percent_is_one_in_points():
+    assert parse_bound("agreement>=-0.2%").at(0.98).limit == pytest.approx(0.978)
+    assert parse_bound("wer<=+0.5%").at(7.0).limit == pytest.approx(7.5)
