@@ -4,7 +4,8 @@
     python benchmarks/claims.py tune      --data AN4 --work DIR    rate and strength of every scheme, on dev
     python benchmarks/claims.py schemes   --data AN4 --work DIR    weights of 8, 5, 4, 3, 2, 1 bits x scheme
     python benchmarks/claims.py awareness --data AN4 --work DIR    internals, rounding, accumulators; hybrid
-    python benchmarks/claims.py write     --work DIR               results/schemes.json, awareness.json
+    python benchmarks/claims.py write     --work DIR               results/schemes.json, awareness.json,
+                                                                   claims.json
         [--seeds 0 1 2] [--bits 4 2] [--only WORD]
 
 Task         AN4 (letters, digits, words), streaming LSTM, word CTC (nnaq.tasks.spoken_words); every scheme
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from claim_jobs import AWARENESS, BITS, SCHEMES, STUDY, TRIALS, Bench, Job, TuneJob
+from claim_verdicts import verdicts
 from measuring import on_one_thread
 from rich.progress import track
 
@@ -36,6 +38,7 @@ FILES = {
     kind: Path(__file__).parent / "results" / f"{word}.json"
     for kind, word in (("scheme", "schemes"), ("awareness", "awareness"))
 }
+VERDICTS = Path(__file__).parent / "results" / "claims.json"
 
 
 def arguments() -> argparse.Namespace:
@@ -174,6 +177,8 @@ def write(work: Path) -> None:
         result = {"command": f"python benchmarks/claims.py {path.stem} --data AN4 --work DIR", "rows": rows}
         more = {"tuned": tuned, "trials": trials} if kind == "scheme" else {}
         path.write_text(json.dumps(result | more, indent=1) + "\n")
+    records = verdicts([row for row in found.values() if "kind" in row])
+    VERDICTS.write_text(json.dumps(records, indent=1) + "\n")
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """ONNX Runtime in a process of its own: `ort_peer.py FOLDER JOB` measures once per line on its input.
 
-FOLDER holds model.onnx and inputs.npz, JOB is JSON {chunk, states, calls}; see `measuring.Peer`. Each answer
-is the seconds of `calls` runs over the inputs. One thread, CPU, all optimisations of the runtime on.
+FOLDER holds model.onnx and inputs.npz, JOB is JSON {chunk, states}; see `measuring.Peer`. A line is a number
+of runs over the inputs, its answer the seconds of the processor that they take together. One thread, CPU,
+all optimisations of the runtime on.
 """
 
 import json
@@ -38,17 +39,17 @@ def run(session: onnxruntime.InferenceSession, stream: list[dict], initial: dict
         fed = {name: made[result] for name, result in states.items()}
 
 
-def main(folder: Path, chunk: int | None, states: dict[str, str], calls: int) -> None:
+def main(folder: Path, chunk: int | None, states: dict[str, str]) -> None:
     session = open_session(folder / "model.onnx")
     with np.load(folder / "inputs.npz") as file:
         inputs = dict(file)
     stream = pieces(inputs, states, chunk)
     initial = {name: inputs[name] for name in states}
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        for _ in range(calls):
+    for line in sys.stdin:
+        start = time.process_time()
+        for _ in range(int(line)):
             run(session, stream, initial, states)
-        print(time.perf_counter() - start, flush=True)
+        print(time.process_time() - start, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 from codebook_tables import below_8_bits, finder_speed, packed_speed, searched
+from kernel_tables import kernel_speed
 from peer_tables import palettes_of_peers, pipelines, speakers, weight_codecs
-from rendering import circumstances, markdown_table, race_table, time_of
-from training_tables import awareness, promise, schemes, training_step, transducer
+from rendering import circumstances, markdown_table, time_of
+from sub8_tables import all_speakers
+from training_tables import awareness, claims, promise, schemes, training_step, transducer
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -17,7 +19,7 @@ LEAD = """<!-- Written by benchmarks/render.py from results/*.json; run `make be
 
 Every speed is a ratio to a named peer that took turns with nnaq in the same run on the same machine, one
 thread each: **peer's time / nnaq's time, so higher is better for nnaq**, the median of all turns. Times are
-medians too; only the ratio travels to other machines. The peer is measured in a process of its own.
+medians too; only the ratio travels to other machines. ONNX Runtime is measured in a process of its own.
 """
 
 
@@ -34,12 +36,6 @@ def detector_speed(records: list[dict]) -> str:
     table = markdown_table(("work", "peer", "ratio", "real time", "time of nnaq"), rows)
     lead = "The lowered model in the simulator. `real time`: seconds of audio per second of computing."
     return f"## Voice detector\n\n{lead}\n\n{table}\n{''.join(alone)}\n{circumstances(records[0])}"
-
-
-def kernel_speed(records: list[dict]) -> str:
-    """Kernels one by one."""
-    lead = "Layers race integer layers, the LSTM a float one: the peer has no integer LSTM."
-    return race_table("Kernels", lead, records)
 
 
 def detector_accuracy(result: dict) -> str:
@@ -75,6 +71,7 @@ SECTIONS = {
     "silero_accuracy": detector_accuracy,
     "speaker": speakers,
     "sub8": below_8_bits,
+    "sub8_speakers": all_speakers,
     "search_accuracy": searched,
     "peers": pipelines,
     "peers_codebooks": palettes_of_peers,
@@ -83,6 +80,7 @@ SECTIONS = {
     "training_step": training_step,
     "schemes": schemes,
     "awareness": awareness,
+    "claims": claims,
     "transducer": transducer,
 }
 

@@ -21,16 +21,6 @@ def time_of(seconds: float) -> str:
     return f"{seconds / 1e-6:.3g} us"
 
 
-def race_table(title: str, lead: str, records: list[dict]) -> str:
-    """A section of works that took turns with a peer."""
-    rows = [
-        (r["work"], r["peer"], f"{r['ratio']:.2f}", time_of(r["seconds"]), time_of(r["peer_seconds"]))
-        for r in records
-    ]
-    table = markdown_table(("work", "peer", "ratio", "time of nnaq", "time of the peer"), rows)
-    return f"## {title}\n\n{lead}\n\n{table}\n{circumstances(records[0])}"
-
-
 def circumstances(record: dict) -> str:
     """Where a table was measured, and how to repeat it."""
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())

@@ -1,7 +1,11 @@
 """Weights below 8 bits, on two real models: what fewer bits cost in accuracy and save in bytes and time.
 
     python benchmarks/sub8.py --data AN4 --detector SILERO.onnx --noise kitchen.flac --encoder PRETRAINED.pt
-        [--quick] [--seeds 0 1 2] [--judge 24] [--journal FILE] [--out results/sub8.json]
+        [--quick] [--tables per_channel …] [--seeds 0 1 2] [--judge 24] [--journal FILE]
+        [--out results/sub8.json]
+
+    python benchmarks/sub8.py --data AN4 --encoder PRETRAINED.pt --judge 72 --quick
+        --out results/sub8_speakers.json
 
 Every weight of a model rests as indices into tables of int8 codes: bits x method x granularity, without
 training, and plain int8 beside it. Methods find tables without data; `repair` says what the calibration
@@ -12,14 +16,16 @@ which draws the recordings; every row crosses the same calibrated model anew. Co
     accuracy   voice detector: share of frames decided as the float model does, on `test` of the data,
                a third of the recordings clean, a third with the second half of the noise at 10 dB, a
                third at 0 dB; the first half was calibrated on (see `silero_accuracy.py`)
-               speaker encoder: equal error rate on speakers not calibrated on (see `speaker.py`)
+               speaker encoder: equal error rate on speakers not calibrated on (see `speaker.py`), and
+               the 95 % interval of its distance from float's (see `sub8_intervals.py`)
     SQNR       of the output against the float model's
     bytes      indices, tables, scales (5 each)
     latency    of one frame on the target edge8-sub8, modelled
 
 A table per gate is for LSTM weights; the others then have one per tensor. The first seed has all rows, the
 others those of the optimal method at 4 bits; the encoder, which is slow, has fewer (`GRIDS`). `--quick`:
-the optimal method at 4 bits, the first seed. With a journal a run that was cut short goes on where it
+the optimal method at 4 bits, the first seed; with `--tables` of these granularities only, every seed. With a
+journal a run that was cut short goes on where it
 was; the results hold the rows that are done, and those of a model that this run leaves out.
 """
 
@@ -32,10 +38,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from measuring import on_one_thread
 from silero_accuracy import drawn, feeds, noisy
-from speaker import by_speaker, calibration_recordings, hear, integer_embeddings, long_utterances, lowered
-from voice_encoder import load_encoder, real_embeddings
+from speaker import (
+    Heard,
+    by_speaker,
+    calibration_recordings,
+    hear,
+    integer_embeddings,
+    long_utterances,
+    lowered,
+)
+from sub8_intervals import Trials, interval, resampled_rates
+from voice_encoder import load_encoder, real_embeddings, utterance_embeddings
 
 from nnaq import pipeline
 from nnaq.codebooks.choice import Granularity, Method, PaletteChoice
@@ -120,20 +136,23 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--tables", nargs="+", choices=SHARING, help="with --quick: these, and every seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--judge", type=int, default=24, help="speakers to judge the encoder on")
     given = parser.parse_args()
     if given.detector and not given.noise:
         parser.error("--detector needs --noise")
+    if given.tables and not given.quick:
+        parser.error("--tables goes with --quick")
     return given
 
 
-def ways(model: str, quick: bool, first_seed: bool) -> Iterator[Way]:
+def ways(model: str, given: argparse.Namespace, first_seed: bool) -> Iterator[Way]:
     """The rows of a model."""
-    grid, whole = GRIDS[model], first_seed and not quick
+    grid, whole = GRIDS[model], first_seed and not given.quick
     yield Way()
     for bits in BITS if whole else (MAIN_BITS,):
-        for shared in SHARING if bits == MAIN_BITS else grid.sharing:
+        for shared in given.tables or SHARING if bits == MAIN_BITS else grid.sharing:
             yield Way(PaletteChoice(bits, shared))
             if bits in grid.repaired:
                 weighted = PaletteChoice(bits, shared, weighting="activations")
@@ -172,16 +191,25 @@ def encoder_bench(given: argparse.Namespace, seed: int) -> Bench:
     scales, calibration = calibration_recordings(hear(calibrating), seed)
     heard, encoder = hear(judged).scaled(scales), load_encoder(given.encoder, scales)
     exact = real_embeddings(encoder, heard.windows)
-    rate = heard.equal_error_rate(exact)
+    rate, float_rates = heard.equal_error_rate(exact), rates_of(heard, exact)
     lowering = lowered(encoder, calibration, load_recipe("voice_encoder"), TARGET)
     crossing = with_moments(lowering.crossing, calibration)
 
     def judge(integer: Graph) -> Figures:
         found = integer_embeddings(integer, heard.windows)
         error = heard.equal_error_rate(found)
-        return {"equal_error_rate": error, "float": rate, "sqnr_db": sqnr_db(exact, found).db}
+        low, high = interval(rates_of(heard, found) - float_rates)
+        return {
+            **{"equal_error_rate": error, "float": rate, "sqnr_db": sqnr_db(exact, found).db},
+            **{"difference_low": low, "difference_high": high},
+        }
 
     return Bench(crossing, judge)
+
+
+def rates_of(heard: Heard, embeddings: np.ndarray) -> np.ndarray:
+    """The equal error rates of embeddings of all windows, on resamples of speakers."""
+    return resampled_rates(Trials.of(utterance_embeddings(embeddings, heard.counts), heard.speakers))
 
 
 BENCHES = {"detector": detector_bench, "encoder": encoder_bench}
@@ -234,8 +262,8 @@ def measured(bench: Bench, way: Way) -> dict[str, Any]:
 
 def rows_of(model: str, given: argparse.Namespace, journal: Journal) -> Iterator[dict[str, Any]]:
     """All rows of a model, seed by seed; what the journal holds is not measured again."""
-    for seed in given.seeds[: 1 if given.quick else None]:
-        wanted = {row_name(model, seed, way): way for way in ways(model, given.quick, seed == given.seeds[0])}
+    for seed in given.seeds[: 1 if given.quick and not given.tables else None]:
+        wanted = {row_name(model, seed, way): way for way in ways(model, given, seed == given.seeds[0])}
         missing = wanted.keys() - journal.results.keys()
         bench = BENCHES[model](given, seed) if missing else None
         for name, way in wanted.items():

@@ -1,105 +1,135 @@
-"""How long a step of training takes through the integers, beside torch's own float step of the same model.
+"""How long a step of training takes through the integers, beside torch's own steps of the same model.
 
-    python benchmarks/training_step.py [--rounds 15]
+    python benchmarks/training_step.py [--rounds 15] [--only WORD ...]
 
-The model of `nnaq.models.spoken_words` (320 -> 96 -> 2 LSTM of 128 -> 99) on a batch of 8 utterances of 50
-steps: forward, loss, backward, one step of AdamW. All ways take turns in one run, on one thread: the float
-module; the twin that emulates its weights only (4-bit tables by STE); the twin whose forward pass is the
-integer kernels, with int8 weights and with those tables.
+A step is the forward pass, the backward pass for given gradients of the results, inputs included, and a step
+of SGD, after which the integers of the weights are made anew. Peers: the float module, and the same module in
+torch's own fake quantisation, in the same run, on one thread. Bytes held are those of tensors and arrays that
+live from the forward pass to the backward pass, parameters apart.
 """
 
 import argparse
-import statistics
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
 
+import numpy as np
 import torch
-from measuring import circumstances, on_one_thread, seconds_of, write_results
-from torch import nn
+from measuring import Here, Timed, circumstances, contest, on_one_thread, write_results
+from torch import Tensor, nn
+from training_works import MODELS, Model
 
-import nnaq
-from nnaq.models.spoken_words import SpokenWords
-from nnaq.quantize.recipe import parse_recipe
 from nnaq.train.schemes.base import Progress
 from nnaq.train.twin import Twin
 
-STEPS, BATCH, FEATURES, UNITS = 50, 8, 320, 99
-TABLES = '[[overrides]]\nregex = ".*"\npalette = { bits = 4 }\n'
-WAYS = {
-    "weights on 4-bit tables, activations in float": '[training]\nemulate = "weights"\n' + TABLES,
-    "through the integer kernels, int8 weights": "",
-    "through the integer kernels, weights on 4-bit tables": TABLES,
-}
+FLOAT, FAKE = "torch, the float module", "torch, fake_quantize"
 
 
-def stepping(model: nn.Module, groups: list[dict]) -> Callable[[], None]:
+def stepping(model: Model, module: nn.Module) -> Callable[[], None]:
     """One step of training."""
-    optimiser = torch.optim.AdamW(groups)
-    x = torch.randn(STEPS, BATCH, FEATURES, generator=torch.Generator().manual_seed(0))
-    goal = torch.zeros(STEPS, BATCH, UNITS)
-    model.train()
+    groups = module.parameter_groups(1e-4) if isinstance(module, Twin) else [{"params": module.parameters()}]
+    optimiser, x = torch.optim.SGD(groups, lr=1e-4), model.x()
+    upstream = torch.full_like(module.train()(x), 1e-3)
 
     def step() -> None:
-        if isinstance(model, Twin):
-            model.on_step_begin(Progress(0, 100))
-        loss = nn.functional.mse_loss(model(x), goal)
-        if isinstance(model, Twin):
-            loss = loss + model.penalty()
+        if isinstance(module, Twin):
+            module.on_step_begin(Progress(0, 100))
+        y = module(x)
         optimiser.zero_grad()
-        loss.backward()
+        x.grad = None
+        y.backward(upstream)
+        if isinstance(module, Twin) and (penalty := module.penalty()).requires_grad:
+            penalty.backward()
         optimiser.step()
-        if isinstance(model, Twin):
-            model.on_step_end(Progress(0, 100))
+        if isinstance(module, Twin):
+            module.on_step_end(Progress(0, 100))
 
     return step
 
 
-def twin_step(text: str) -> Callable[[], None]:
-    """One step of a twin."""
-    options = nnaq.ImportOptions(time={"x": 0}, shapes={"x": ("T", "N", FEATURES)})
-    recipe = parse_recipe(f'name = "step"\n[quantize]\nactivations = "8"\n{text}')
-    example = torch.randn(5, 2, FEATURES, generator=torch.Generator().manual_seed(1))
-    twin = nnaq.prepare(model(), example, recipe, "edge8-sub8", options=options)
-    return stepping(twin, twin.parameter_groups(1e-4))
+def held(module: nn.Module, x: Tensor) -> int:
+    """Bytes that wait for the backward pass."""
+    found: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in module.parameters()}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        y = module.train()(x)
+    for node in _nodes(y.grad_fn):
+        for tensor in _tensors(getattr(node, "__dict__", {})):
+            keep(tensor)
+    return sum(size for place, size in found.items() if place not in own)
 
 
-def model() -> SpokenWords:
-    """The same weights every time."""
-    torch.manual_seed(0)
-    return SpokenWords(FEATURES, UNITS, hidden=128, dropout=0.0)
+def _nodes(first: Any) -> Iterator[Any]:
+    """All nodes of a backward pass."""
+    waiting, seen = [first], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [one for one, _ in node.next_functions]
+
+
+def _tensors(thing: Any) -> Iterator[Tensor]:
+    """Tensors and arrays inside what a node of nnaq's keeps."""
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, np.ndarray):
+        yield torch.from_numpy(thing)
+    elif isinstance(thing, dict):
+        yield from _tensors(tuple(thing.values()))
+    elif isinstance(thing, tuple | list):
+        for part in thing:
+            yield from _tensors(part)
+    elif is_dataclass(thing):
+        yield from _tensors(tuple(getattr(thing, one.name) for one in fields(thing)))
+
+
+def rows_of(model: Model, rounds: int) -> Iterator[dict[str, object]]:
+    """Each way of training through integers beside each peer."""
+    peers = {FLOAT: (model.module(), model.target)}
+    if model.fake is not None:
+        peers[FAKE] = (model.fake(), model.fake_target)
+    timed: dict[str, Timed] = {name: Here(stepping(model, module)) for name, (module, _) in peers.items()}
+    for way, recipe in model.ways.items():
+        twin = model.twin(recipe)
+        results = contest(Here(stepping(model, twin)), timed, rounds)
+        ours = held(twin, model.x())
+        for peer, (module, target) in peers.items():
+            figures, theirs = results[peer], held(module, model.x())
+            met = None if target is None else figures["ratio"] >= target
+            named = {"work": f"{model.name}: {way}", "peer": peer, "target": target, "met": met}
+            yield {**named, **figures, "held_bytes": ours, "peer_held_bytes": theirs}
+        gc.collect()
 
 
 def main() -> None:
-    """Race, and write the results."""
+    """Race, print, and write where nothing was left out."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--only", nargs="+", default=[], help="words of models")
+    given = parser.parse_args()
     on_one_thread()
-    plain = model()
-    steps = {"float": stepping(plain, [{"params": plain.parameters(), "lr": 1e-4}])}
-    steps |= {way: twin_step(text) for way, text in WAYS.items()}
-    taken: dict[str, list[float]] = {way: [] for way in steps}
-    for turn in range(rounds + 2):  # the first two warm up
-        for way, step in steps.items():
-            seconds = seconds_of(step)
-            if turn > 1:
-                taken[way].append(seconds)
-    peer = statistics.median(taken["float"])
-    records = [
-        {
-            "work": f"training step, {way}",
-            "peer": "torch, the float module",
-            "ratio": statistics.median(a / b for a, b in zip(taken["float"], taken[way], strict=True)),
-            "seconds": statistics.median(taken[way]),
-            "peer_seconds": peer,
-            "rounds": rounds,
-            "threads": 1,
-            **circumstances(),
-        }
-        for way in WAYS
-    ]
-    write_results("training_step", records)
+    torch.set_num_threads(1)
+    common = {"threads": 1, "rounds": given.rounds, **circumstances("torch")}
+    records = []
+    for model in MODELS:
+        if given.only and not any(word in model.name for word in given.only):
+            continue
+        for row in rows_of(model, given.rounds):
+            print(", ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            records.append({**row, **common})
+    if not given.only:
+        write_results("training_step", records)
 
 
 if __name__ == "__main__":

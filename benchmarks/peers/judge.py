@@ -4,9 +4,10 @@ Reads the exchange and writes `results/peers.json` (whole pipelines) and `result
 same weights on codebooks). Every peer is held against the float outputs of the exchange.
 
 Voice detector: `agreement`, the share of frames decided as in float at 0.5, and `sqnr_db` of the
-probabilities, clean and at 0 dB. Voice encoder: `equal_error_rate` over all pairs of the test recordings
-and `sqnr_db` of the embeddings of windows. Codebooks: `weight_sqnr_db` per layer; then the models in
-float with the palettised weights in place, and nnaq's integer models (activations of 16 bits) besides.
+probabilities, clean and at 0 dB. Voice encoder: `equal_error_rate` over all pairs of the test recordings,
+the 95 % interval of its distance from float's (`sub8_intervals.py`), and `sqnr_db` of the embeddings of
+windows. Codebooks: `weight_sqnr_db` per layer; then the models in float with the palettised weights in
+place, and nnaq's integer models (activations of 16 bits) besides.
 """
 
 import json
@@ -20,6 +21,7 @@ from exchange import PLACE, SETS, Arrays, evaluate, load
 from torch_twins import callable_of, twin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from sub8_intervals import Trials, interval, resampled_rates
 from voice_encoder import utterance_embeddings
 
 from nnaq.tasks.metrics import agreement, sqnr_db
@@ -36,6 +38,9 @@ def figures(model: str, data: Arrays, found: Arrays) -> dict[str, float | None]:
         made[f"sqnr_db:{which}"] = sqnr_db(exact, found[which]).db
         if model == "voice":
             made["equal_error_rate"] = error_rate(data, found[which])
+            if made["equal_error_rate"] is not None:
+                low, high = interval(resampled(data, found[which]) - data["float_rates"])
+                made |= {"difference_low": low, "difference_high": high}
         else:
             made[f"agreement:{which}"] = agreement(exact, found[which], 0.5)
     return made
@@ -47,6 +52,12 @@ def error_rate(data: Arrays, embeddings: np.ndarray) -> float | None:
         return None
     joined = utterance_embeddings(embeddings, data["test:counts"].tolist())
     return equal_error_rate(*all_trials(joined, data["test:speakers"].tolist()))
+
+
+def resampled(data: Arrays, embeddings: np.ndarray) -> np.ndarray:
+    """The same on resamples of the speakers."""
+    joined = utterance_embeddings(embeddings, data["test:counts"].tolist())
+    return resampled_rates(Trials.of(joined, data["test:speakers"].tolist()))
 
 
 def pipeline_rows(held: dict[str, Arrays]) -> list[dict]:
@@ -94,6 +105,7 @@ def main() -> None:
     """Judge all, print, write."""
     torch.set_num_threads(1)
     held = {model: load(model) for model in SETS}
+    held["voice"]["float_rates"] = resampled(held["voice"], held["voice"]["test:outputs"])
     rows = pipeline_rows(held)
     for row in rows:
         label = " ".join(row[name] for name in ("peer", "model", "form", "scheme"))
@@ -104,7 +116,8 @@ def main() -> None:
     float_rate = error_rate(held["voice"], exact["voice"]["test"])
     trials = int(len(held["voice"]["test:counts"]) * (len(held["voice"]["test:counts"]) - 1) // 2)
     frames = int(held["silero"]["clean:lengths"].sum())
-    about = {"frames": frames, "trials": trials, "equal_error_rate_of_float": float_rate}
+    people = len(set(held["voice"]["test:speakers"].tolist()))
+    about = {"frames": frames, "trials": trials, "speakers": people, "equal_error_rate_of_float": float_rate}
     integer = [row for row in rows if row["scheme"].startswith("palette")]
     whole = [row for row in rows if not row["scheme"].startswith("palette")]
     (RESULTS / "peers.json").write_text(json.dumps({**about, "rows": whole}, indent=1) + "\n")

@@ -1,4 +1,9 @@
-"""MCT's k-means weights (its LUT quantizers) of the exchange's weights: a table per tensor, int8 entries."""
+"""MCT's k-means weights (its LUT quantizers) of the exchange's weights: a table per tensor, int8 entries.
+
+Scales that are powers of two, MCT's LUT_POT, only if asked for by name.
+"""
+
+import sys
 
 import numpy as np
 import torchvision_operators  # noqa: F401  (before MCT)
@@ -28,7 +33,8 @@ def palettized(weight: np.ndarray, bits: int, per_channel: bool, symmetric: bool
 if __name__ == "__main__":
     np.random.seed(0)
     assert LUT_VALUES_BITWIDTH == 8
-    for name, (per_channel, symmetric) in SCALES.items():
+    for name in sys.argv[1:] or ("per_tensor", "per_tensor, scale per channel"):
+        per_channel, symmetric = SCALES[name]
         for bits in BITS:
             write(
                 "MCT", ["model-compression-toolkit", "scikit-learn"], name, bits,

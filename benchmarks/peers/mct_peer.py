@@ -16,7 +16,7 @@ from mct_quantizers import PytorchActivationQuantizationHolder, PytorchQuantizat
 from model_compression_toolkit.constants import FLOAT_BITWIDTH
 from model_compression_toolkit.target_platform_capabilities.constants import BIAS_ATTR, KERNEL_ATTR
 from model_compression_toolkit.target_platform_capabilities.schema import mct_current_schema as schema
-from torch_twins import callable_of, twin
+from torch_twins import Cell, callable_of, twin
 
 BITS = {"W8A8": (8, 8), "W4A8": (4, 8), "W8A16": (8, 16)}
 PRODUCTS = ("CONV", "FULLY_CONNECTED")
@@ -71,11 +71,18 @@ def left_in_float(module: torch.nn.Module) -> str:
     wrapped = {id(m.layer) for m in module.modules() if isinstance(m, PytorchQuantizationWrapper)}
     for one in module.modules():
         own = dict(one.named_parameters(recurse=False))
-        if any(p.ndim > 1 for p in own.values()) and id(one) not in wrapped:
+        held = isinstance(one, PytorchQuantizationWrapper) or id(one) in wrapped
+        if any(p.ndim > 1 for p in own.values()) and not held:
             plain[type(one).__name__] += 1
     holders = sum(isinstance(m, PytorchActivationQuantizationHolder) for m in module.modules())
     left = ", ".join(f"{number} {kind}" for kind, number in sorted(plain.items()))
-    return f"{left or 'no layer with weights'} ({holders} values quantised)"
+    return f"{left or 'nothing'} ({holders} values quantised)"
+
+
+def sliced(self: Cell, joined: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The four gates cut out one by one: MCT stops at a function with several results."""
+    size = self.hidden
+    return tuple(joined[:, start : start + size] for start in range(0, 4 * size, size))
 
 
 def work(model: str, form: str, scheme: str) -> tuple[Arrays, str]:
@@ -94,6 +101,7 @@ def work(model: str, form: str, scheme: str) -> tuple[Arrays, str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    Cell.gates = sliced
     for model in sys.argv[1:] or MODELS:
         for form in ("sequence", "step"):
             for scheme in SCHEMES:

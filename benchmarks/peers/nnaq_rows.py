@@ -1,11 +1,12 @@
 """nnaq's own rows, from the same exchange: `.venv/bin/python benchmarks/peers/nnaq_rows.py DETECTOR.onnx`.
 
-Schemes as the peers', and besides `auto`: 8 bits raised to 16 where the recipe's goal asks for it, and
-`palette`: weights at rest as 4-bit indices into one table per tensor; `palette feedback`: into one per
+Schemes as the peers', and besides `auto`: activations of 8 bits raised to 16 where the recipe's goal asks
+for it; `feedback`: what rounding one column of weights costs is made good in the next ones, by calibration
+data; `palette`: weights at rest as 4-bit indices into one table per tensor; `palette feedback`: into one per
 channel, weighted by activations, and error feedback after it; `palette BITS A16`: the weights of the
 codebook comparison, and activations wide enough to show nothing else. The recipes are the shipped ones;
-whatever the scheme, they keep the inputs of both models and the detector's last score and its probability
-in 16 bits.
+whatever the scheme, they keep the inputs of the models and the detector's last score and its probability
+in 16 bits (`silero_core.toml` is the detector's for `silero_core`).
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from exchange import BITS, SETS, Arrays, attempt, load, recordings, weights_of
+from exchange import BITS, PLACE, SETS, Arrays, attempt, load, recordings, weights_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from speaker import EXAMPLE, PER_RECORDING, integer_embeddings
@@ -27,7 +28,13 @@ from nnaq.codebooks.choice import PaletteChoice
 from nnaq.crossing import Lowering, outputs_of
 from nnaq.quantize.recipe import Override, Recipe, load_recipe
 
-RECIPES = {"silero": "silero_vad", "voice": "voice_encoder"}
+HERE = Path(__file__).resolve().parent
+RECIPES = {
+    "silero": "silero_vad",
+    "silero_core": str(HERE / "silero_core.toml"),
+    "voice": "voice_encoder",
+}
+PORTS = {"silero": ("input", "speech_probs"), "silero_core": ("x", "y")}
 SCHEMES = {
     "W8A8": {"activations": "8"},
     "W4A8": {"activations": "8", "weight_bits": 4},
@@ -37,6 +44,9 @@ SCHEMES = {
     "W4A8 palette": {"activations": "8"},
     "W4A8 palette auto": {"activations": "auto"},
     "W8A8 feedback": {"activations": "8", "repair": ["error_feedback"]},
+    "W8A16 feedback": {"activations": "16", "repair": ["error_feedback"]},
+    "W4A8 feedback": {"activations": "8", "weight_bits": 4, "repair": ["error_feedback"]},
+    "W4A8 feedback auto": {"activations": "auto", "weight_bits": 4, "repair": ["error_feedback"]},
     "W4A8 palette feedback": {"activations": "8", "repair": ["error_feedback"]},
     "W4A8 palette feedback auto": {"activations": "auto", "repair": ["error_feedback"]},
     **{f"palette {bits} A16": {"activations": "16"} for bits in BITS},
@@ -75,13 +85,15 @@ def windows(data: Arrays) -> Iterator[dict[str, np.ndarray]]:
 
 
 def lowered(model: str, scheme: str, file: Path, data: Arrays) -> Lowering:
-    """The model as integers, calibrated on the exchange's data."""
+    """The model as integers, calibrated on the exchange's data; `file` is the whole detector's."""
     recipe = recipe_of(model, scheme)
-    if model == "silero":
-        calibration = [{"input": one} for one in recordings(data, "calibration")]
-        return nnaq.lower(file, calibration=calibration, evaluation=calibration[:1], recipe=recipe)
-    calibration = list(windows(data))
-    return nnaq.lower(encoder(data), EXAMPLE, calibration, calibration[:1], recipe, outputs=["embedding"])
+    if model == "voice":
+        calibration = list(windows(data))
+        return nnaq.lower(encoder(data), EXAMPLE, calibration, calibration[:1], recipe, outputs=["embedding"])
+    if model == "silero_core":
+        file = PLACE / "silero_core-sequence.onnx"
+    calibration = [{PORTS[model][0]: one} for one in recordings(data, "calibration")]
+    return nnaq.lower(file, calibration=calibration, evaluation=calibration[:1], recipe=recipe)
 
 
 def work(model: str, scheme: str, file: Path) -> tuple[Arrays, str]:
@@ -91,8 +103,9 @@ def work(model: str, scheme: str, file: Path) -> tuple[Arrays, str]:
     if model == "voice":
         outputs = {"test": integer_embeddings(crossing.integer, np.stack(recordings(data, "test")))}
     else:
-        fed = {which: [{"input": one} for one in recordings(data, which)] for which in SETS[model]}
-        outputs = {which: outputs_of(crossing.integer, one)["speech_probs"] for which, one in fed.items()}
+        read, written = PORTS[model]
+        fed = {which: [{read: one} for one in recordings(data, which)] for which in SETS[model]}
+        outputs = {which: outputs_of(crossing.integer, one)[written] for which, one in fed.items()}
     raised = ", ".join(r.value for r in crossing.raises)
     islands = ", ".join(crossing.islands) or "nothing"
     return outputs, islands + (f" (raised to 16 bits: {raised})" if raised else "")
@@ -106,7 +119,9 @@ def main() -> None:
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES))
     given = parser.parse_args()
     for model in given.models:
-        for scheme in given.schemes:
+        # the codebook comparison is about the whole detector and the encoder
+        books = model == "silero_core"
+        for scheme in [one for one in given.schemes if not (books and one.startswith("palette"))]:
             attempt(
                 "nnaq", ["nnaq"], model, "sequence", scheme,
                 lambda model=model, scheme=scheme: work(model, scheme, given.detector),

@@ -3,7 +3,10 @@
 One MatMul per weight; the palettised weight is what the compressed model gives for a unit matrix. Scales
 are one per output channel (group_size -1), the table is one per tensor with entries of the type named. NNCF
 weighs errors by activations and asks for some: white noise, so that all weights count alike as elsewhere.
+Tables of 8-bit floats only if asked for by name.
 """
+
+import sys
 
 import nncf
 import numpy as np
@@ -43,6 +46,7 @@ def palettized(weight: np.ndarray, bits: int, kind: TensorDataType) -> np.ndarra
 
 
 if __name__ == "__main__":
-    for name, kind in TYPES.items():
+    for name in sys.argv[1:] or ("per_tensor, scale per channel",):
+        kind = TYPES[name]
         for bits in BITS:
             write("NNCF", ["nncf", "openvino"], name, bits, lambda w, b=bits, k=kind: palettized(w, b, k))

@@ -26,9 +26,13 @@ class Cell(nn.Module):
         self.hidden = hidden
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i, f, g, o = torch.split(self.input(x) + self.recurrent(h), self.hidden, dim=1)
+        i, f, g, o = self.gates(self.input(x) + self.recurrent(h))
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
+
+    def gates(self, joined: Tensor) -> tuple[Tensor, ...]:
+        """The four gates, which lie side by side."""
+        return torch.split(joined, self.hidden, dim=1)
 
 
 class Spectrum(nn.Module):
