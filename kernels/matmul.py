@@ -142,9 +142,9 @@ def load_fully_connected(signature: Signature, operands: tuple[Any, ...]) -> Ker
 
     def sums(x: np.ndarray, *_: Any) -> Arrays:
         rows, shape = rows_and_shape(x)
-        out = np.empty((len(rows), outputs), np.int64)
+        out = np.empty((len(rows), outputs), np.int32 if order.fits else np.int64)
         sum_products(rows, weights, 0, bias, order, out)
-        return (out.astype(np.int32).reshape(shape),)
+        return (out.astype(np.int32, copy=False).reshape(shape),)
 
     if not rescale:
         return sums

@@ -12,7 +12,7 @@ gives the same whole number:
               in int64 lanes
 
 A chunk of panels small enough for the second-level cache meets all rows before the next chunk does. Of a
-packed weight a chunk is one panel.
+packed weight a chunk is what is expanded at once.
 """
 
 import numpy as np
@@ -59,7 +59,7 @@ def requantize_rows(x, weights, part, bias, multiplier, shift, order, rounding, 
 
 @jit
 def sum_products(x, weights, part, bias, order, out):  # type: ignore[no-untyped-def]
-    """out[p, o] = bias[o] + Σ_k x[p, k] * w[o, k], int64, for one part of a weight."""
+    """out[p, o] = bias[o] + Σ_k x[p, k] * w[o, k] for one part of a weight; int32 if sums fit, or int64."""
     count, outputs = out.shape
     room = room_of(weights, x, order)
     chunk = chunk_of(weights, room, count, outputs)
