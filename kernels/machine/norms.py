@@ -21,11 +21,12 @@ from nnaq.kernels.machine.rescaling import LANES, WIDE, WORDS, rint, splat
 from nnaq.kernels.machine.vectors import I32, I64, broadcast, constant, data_of, load, pair_products, store
 
 BOTH = 2 * LANES
+LIFT = 1 << 16  # makes the sum of any two codes positive: 32 bits without sign then add up in 64
 
 
 @intrinsic
 def row_sums(typing, x, first, count, sums):  # type: ignore[no-untyped-def]
-    """sums = (Σ q, Σ q^2) over `count` codes from `first` on; count below 2^24 (i8) or 2^16 (i16)."""
+    """sums = (Σ q, Σ q^2) over `count` codes from `first` on; exact for count below 2^32."""
     flat_types("row_sums", (sums,))
     signature = types.void(x, types.int64, types.int64, sums)
 
@@ -56,15 +57,15 @@ def _sums(module: ir.Module, pointer: ir.PointerType) -> ir.Function:
     def vectors(at: ir.Value, held: list[ir.Value]) -> list[ir.Value]:
         codes = load(builder, x, at, ir.VectorType(pointer.pointee, BOTH))
         codes = codes if codes.type == PAIRS else builder.sext(codes, PAIRS)
-        total = builder.add(held[0], pair_products(builder, codes, splat(PAIRS, 1)))
-        squares = builder.bitcast(pair_products(builder, codes, codes), WIDE)  # each below 2^32, without sign
-        even = builder.add(held[1], builder.and_(squares, splat(WIDE, 2**32 - 1)))
-        return [total, even, builder.add(held[2], builder.lshr(squares, splat(WIDE, 32)))]
+        pairs = builder.add(pair_products(builder, codes, splat(PAIRS, 1)), splat(WORDS, LIFT))
+        squares = pair_products(builder, codes, codes)
+        halves = [half for both in (pairs, squares) for half in _halves(builder, both)]
+        return [builder.add(total, half) for total, half in zip(held, halves, strict=True)]
 
-    nothing = [ir.Constant(WORDS, None), ir.Constant(WIDE, None), ir.Constant(WIDE, None)]
-    total, even, odd = loop(builder, constant(0), whole, BOTH, nothing, vectors)
-    totals = [builder.sext(lane, I64) for lane in _lanes(builder, total)]
-    squares = _lanes(builder, builder.add(even, odd))
+    held = loop(builder, constant(0), whole, BOTH, [ir.Constant(WIDE, None)] * 4, vectors)
+    lifted, squares = (_lanes(builder, builder.add(*held[i : i + 2])) for i in (0, 2))
+    less = builder.mul(builder.lshr(whole, constant(1)), constant(-LIFT))
+    totals = [*lifted, less]
 
     def scalars(at: ir.Value, held: list[ir.Value]) -> list[ir.Value]:
         code = builder.sext(load(builder, x, at, pointer.pointee), I64)
@@ -75,6 +76,12 @@ def _sums(module: ir.Module, pointer: ir.PointerType) -> ir.Function:
         store(builder, value, sums, constant(i))
     builder.ret_void()
     return made
+
+
+def _halves(builder: ir.IRBuilder, words: ir.Value) -> list[ir.Value]:
+    """The even and the odd lanes of WORDS without sign, in lanes of 64 bits."""
+    both = builder.bitcast(words, WIDE)
+    return [builder.and_(both, splat(WIDE, 2**32 - 1)), builder.lshr(both, splat(WIDE, 32))]
 
 
 def _lanes(builder: ir.IRBuilder, vector: ir.Value) -> list[ir.Value]:

@@ -200,3 +200,10 @@ def test_a_kernel_that_is_loaded_without_its_constants_waits_for_them(name):
     for operands in (arrays, (None,) * len(arrays), (None,) * len(kinds) + node.constants):
         (result,) = load(node.signature, operands)(*arrays)
         np.testing.assert_array_equal(result, node(*arrays[: len(kinds)]))
+
+
+@pytest.mark.parametrize("code", [-32768, 32767])
+def test_sums_of_long_rows_do_not_wrap(code):
+    x, sums = np.full((1 << 20) + 3, code, np.int16), np.empty(2, np.int64)
+    sums_of(x, 0, x.size, sums)
+    assert sums.tolist() == [code * x.size, code**2 * x.size]
