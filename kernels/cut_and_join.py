@@ -18,7 +18,7 @@ over the reals, where no types are known, limits stay those of Python. A state j
 keeps it always: concat of K - 1 frames and T has K - 1 + T, whose last K - 1 are the next state.
 """
 
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def place(index: int, dim: Dim) -> Dim:
     return index if index >= 0 else add(dim, index)
 
 
-@cache  # a stream asks the same at every step
+@lru_cache(maxsize=1024)  # a stream asks the same at every step
 def keeps_promise(size: int, start: int, stop: int, step: int) -> bool:
     """Whether an open axis that has `size` entries in a run gives a slice what was promised."""
     cut = slice(start, stop, step)
@@ -162,7 +162,7 @@ def infer_pad(inputs: Types, attrs: Attrs) -> tuple[Shape, ...]:
     return (tuple(add(d, begin + end) for d, (begin, end) in zip(kind.shape, found, strict=True)),)
 
 
-@cache  # a stream asks the same at every step
+@lru_cache(maxsize=8)  # a stream asks the same at every step
 def pad_sources(size: int, begin: int, end: int, mode: Attr) -> tuple[int, ...]:
     """The operand's position behind each position of a padded axis, for reflect and edge."""
     if size == 0:
@@ -256,10 +256,10 @@ def load_concat(signature: Signature, constants: tuple[Any, ...]) -> Bindable:
     axis = axis_of(signature.attrs["axis"], signature.input(0).rank, "concat")
 
     def at_once(*xs: np.ndarray) -> Arrays:
-        return (np.concatenate(xs, axis),)
+        return (np.ascontiguousarray(np.concatenate(xs, axis)),)
 
     def bind(*xs: np.ndarray) -> Bound:
-        place = np.concatenate(xs, axis)
+        place = np.ascontiguousarray(np.concatenate(xs, axis))  # operands may bring another order of memory
         ends = np.cumsum([x.shape[axis] for x in xs])
         parts = np.split(place, ends[:-1], axis)
         copies = [copying(part, x) for part, x in zip(parts, xs, strict=True)]

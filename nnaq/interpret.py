@@ -77,14 +77,17 @@ class Interpreter:
     def step(self, inputs: Mapping[str, np.ndarray]) -> Result:
         """Run once over the given stretch of time and advance the states."""
         values = self._check(inputs)
+        given = list(values.values())
         for state in self.graph.states:
             values[state.input] = self.states[state.name]
         found = self._plans.step(values)
         if found is None:
             found = self._run(values)
-        self.states = {state.name: found[state.output] for state in self.graph.states}
+        found = {name: _apart(array, given) for name, array in found.items()}
+        states = {state.name: found[state.output] for state in self.graph.states}
+        self.states = {name: array.copy() for name, array in states.items()}
         outputs = {port.name: found[port.name] for port in self.graph.outputs}
-        return Result(outputs, dict(self.states), {name: found[name] for name in self._kept})
+        return Result(outputs, states, {name: found[name] for name in self._kept})
 
     def _run(self, sources: Values) -> Values:
         """The wanted values of a step, node by node; the others go where nobody reads them any more."""
@@ -102,6 +105,11 @@ class Interpreter:
                 del values[name]
         self._plans.note(sources, size)
         return found
+
+
+def _apart(array: np.ndarray, given: list[np.ndarray]) -> np.ndarray:
+    """A result that is no part of an input: callers fill their buffers anew for the next step."""
+    return array.copy() if any(np.may_share_memory(array, one) for one in given) else array
 
 
 def kernel(graph: Graph, node: Node, mode: Mode, constants: Constants | None = None) -> Kernel:

@@ -12,7 +12,7 @@ from nnaq import plan
 from nnaq.errors import DataError, OpError
 from nnaq.interpret import InputCheck, Interpreter, check_inputs
 from nnaq.ir.graph import Graph
-from nnaq.ir.op import Bindable, lookup
+from nnaq.ir.op import Bindable, Signature, lookup
 from nnaq.ir.types import Palette, Quant, TensorType, parse_type
 from nnaq.ir.verify import verify
 from nnaq.plan import Plan, Plans
@@ -342,3 +342,30 @@ def test_other_names_are_refused_at_any_step():
     for names in ((), ("y",), ("x", "y")):
         with pytest.raises(DataError, match="graph 'codes' takes x; found"):
             check(dict.fromkeys(names, np.zeros(1, np.float32)))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_stream_keeps_nothing_of_the_buffers_it_is_fed(frames):
+    """A delay line: the state is the input itself, whose buffer the caller fills anew."""
+    build = Lowered("delay")
+    build.input("x", TensorType("f32", (frames, 1)))
+    build.value("before", TensorType("f32", (frames, 1)))
+    build.state("s", "before", "x", np.zeros((frames, 1), np.float32))
+    build.output("before")
+    interpreter, buffer, seen = Interpreter(build.build()), np.empty((frames, 1), np.float32), []
+    for value in (1, 2, 3, 4):
+        buffer[:] = value
+        seen.append(interpreter.step({"x": buffer}).outputs["before"])
+    assert [float(array[0, 0]) for array in seen] == [0, 1, 2, 3]
+
+
+def test_a_join_is_in_rows_whatever_it_joins():
+    kind = parse_type("i8[1, 5]<0.1, 0>")
+    whole = parse_type("i8[4, 5]<0.1, 0>")
+    signature = Signature((kind, parse_type("i8[3, 5]<0.1, 0>")), (whole,), {"axis": 0})
+    x, other = np.ones((1, 5), np.int8), np.asfortranarray(np.arange(15, dtype=np.int8).reshape(3, 5))
+    kernel = lookup("concat").load(signature, (None, other))
+    (made,) = kernel(x, other)
+    (place,), _ = kernel.bind(x, other)
+    assert made.flags.c_contiguous
+    assert place.flags.c_contiguous

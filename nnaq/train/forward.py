@@ -188,5 +188,6 @@ def array_of(tensor: Tensor) -> np.ndarray:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the array's memory, over a copy where that may not be written to."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    """A tensor over the array's memory; over a copy where that may not be written to, or runs backwards."""
+    as_it_is = array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array if as_it_is else array.copy())
