@@ -149,37 +149,16 @@ def _tile_sums(x, p, rows, panels, at, depth, bias, order, sums, wide, width):  
 def _tiles(x, p, rows, first, some, panels, at, depth, count, sums, width):  # type: ignore[no-untyped-def]
     """sums[r, n] = Σ over `some` pairs of k from pair `first` on, for `count` panels."""
     stride, size = x.shape[1], panel_size(depth)
-    start, r = at + first * 2 * PANEL, 0
-    if rows == 6:
-        tile_6(x, p * stride + 2 * first, stride, panels, start, size, some, count, sums, width)
-        r = 6
+    place, start, r = p * stride + 2 * first, at + first * 2 * PANEL, 0
+    if rows == TILE:
+        tile_6(x, place, stride, panels, start, size, some, count, sums, width)
+        return
     while rows - r >= 2:
-        tile_2(
-            x,
-            (p + r) * stride + 2 * first,
-            stride,
-            panels,
-            start,
-            size,
-            some,
-            count,
-            sums[r * width :],
-            width,
-        )
+        own = sums[r * width :]
+        tile_2(x, place + r * stride, stride, panels, start, size, some, count, own, width)
         r += 2
     if r < rows:
-        tile_1(
-            x,
-            (p + r) * stride + 2 * first,
-            stride,
-            panels,
-            start,
-            size,
-            some,
-            count,
-            sums[r * width :],
-            width,
-        )
+        tile_1(x, place + r * stride, stride, panels, start, size, some, count, sums[r * width :], width)
 
 
 @jit
