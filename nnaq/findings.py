@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from nnaq import pipeline
 from nnaq.codebooks.storage import storage_of_graph
+from nnaq.cost import OpCost, bind_shapes, op_cost
 from nnaq.crossing import ERROR_FRAMES, Inputs, Lowering, stretches
 from nnaq.interpret import run
 from nnaq.ir.graph import Graph
@@ -15,7 +16,7 @@ from nnaq.kernels.recurrent import count_cell_saturations
 from nnaq.quantize.error import layer_errors
 from nnaq.report import Check, Island, Latency, Layer, Memory, Report
 from nnaq.report import Crossing as Boundary
-from nnaq.simulate import OpCost, Simulation, bind_shapes, op_cost
+from nnaq.simulate import Simulation
 from nnaq.targets import Target, at_rest, undecompressed
 from nnaq.tasks.framing import frame_seconds
 

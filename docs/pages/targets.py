@@ -26,19 +26,16 @@ def targets() -> str:
     for kind in (room.Target, room.Array, room.Memory, room.Host, room.Decompression, room.Energy):
         parts.append(f"\n`{kind.__name__}`\n\n{fenced(docstring(kind))}")
     simulated = [
-        ("bytes at rest", "footprint"),
-        ("cycles of an operator", "cost"),
-        ("a step", "machine"),
-        ("memory", "memory"),
-        ("energy", "energy"),
+        ("bytes at rest", "cost.footprint"),
+        ("cycles of an operator", "cost.operator"),
+        ("a step", "simulate.machine"),
+        ("memory", "schedule.memory"),
+        ("energy", "cost.energy"),
     ]
     parts.append(
         "\n## How a step is timed\n\nAn estimate by formula; it has not been held against silicon.\n"
     )
-    parts += [
-        f"\n{title}\n\n{fenced(docstring(import_module(f'nnaq.simulate.{name}')))}"
-        for title, name in simulated
-    ]
+    parts += [f"\n{title}\n\n{fenced(docstring(import_module(f'nnaq.{name}')))}" for title, name in simulated]
     parts.append("\n## Shipped targets\n")
     for name in shipped():
         file = (ROOT / "nnaq" / "targets" / f"{name}.toml").read_text(encoding="utf-8")

@@ -37,11 +37,11 @@ import numpy as np
 
 from nnaq import pipeline
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.cost import resting_bytes
 from nnaq.errors import NnaqError
 from nnaq.interpret import check_inputs
 from nnaq.ir.graph import Graph
 from nnaq.ir.op import lookup
-from nnaq.simulate import resting_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,24 +1,6 @@
-"""The simulated machine: what a step of a lowered graph costs in cycles and bytes on a target."""
+"""The simulated machine: what a step of a lowered graph takes on a target, in cycles and bytes."""
 
-from nnaq.simulate.cost import OpCost, array_cycles, op_cost
-from nnaq.simulate.footprint import resting_bytes
 from nnaq.simulate.machine import Event, Island, Simulation, simulate
-from nnaq.simulate.memory import MemoryPlan, plan_memory, verify_plan
-from nnaq.simulate.shapes import bind_shapes
 from nnaq.simulate.trace import chrome_trace
 
-__all__ = [
-    "Event",
-    "Island",
-    "MemoryPlan",
-    "OpCost",
-    "Simulation",
-    "array_cycles",
-    "bind_shapes",
-    "chrome_trace",
-    "op_cost",
-    "plan_memory",
-    "resting_bytes",
-    "simulate",
-    "verify_plan",
-]
+__all__ = ["Event", "Island", "Simulation", "chrome_trace", "simulate"]

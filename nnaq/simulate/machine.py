@@ -6,16 +6,14 @@ takes the sum of its nodes. A step is one frame unless a binding says otherwise.
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
+from nnaq.cost.operator import OpCost, op_cost
+from nnaq.cost.shapes import bind_shapes
 from nnaq.ir.graph import Graph
-from nnaq.simulate.cost import OpCost, op_cost
-from nnaq.simulate.memory import MemoryPlan, Pinning, plan_memory
-from nnaq.simulate.shapes import bind_shapes
+from nnaq.schedule.commands import Engine
+from nnaq.schedule.memory import MemoryPlan, Pinning, plan_memory
 from nnaq.targets import BOUNDARY, Target, refusal
-
-Engine = Literal["host", "dma", "decompression", "array", "vector", "table"]
-ENGINES: tuple[Engine, ...] = ("host", "dma", "decompression", "array", "vector", "table")
 
 
 @dataclass(frozen=True)

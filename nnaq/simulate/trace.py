@@ -5,7 +5,8 @@ One process, one thread per engine; a counter shows the bytes of SRAM in use at 
 
 from typing import Any
 
-from nnaq.simulate.machine import ENGINES, Simulation
+from nnaq.schedule.commands import ENGINES
+from nnaq.simulate.machine import Simulation
 
 Record = dict[str, Any]
 

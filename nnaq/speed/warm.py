@@ -13,6 +13,7 @@ import numpy as np
 
 from nnaq import pipeline
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.cost.shapes import symbols_of
 from nnaq.crossing import Reporter
 from nnaq.errors import LoweringError, PassError
 from nnaq.export.read import read_integer
@@ -22,7 +23,6 @@ from nnaq.ir.graph import Graph
 from nnaq.ir.op import lookup, table
 from nnaq.ir.types import bounds, storage
 from nnaq.quantize.calibrate import calibrate
-from nnaq.simulate.shapes import symbols_of
 from nnaq.speed.samples import Sample, samples
 from nnaq.targets import Target, load_target
 

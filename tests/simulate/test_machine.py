@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 from simulate.lowered import layer, recurrent
 
+from nnaq.cost import bind_shapes
+from nnaq.cost.shapes import symbols_of
 from nnaq.errors import GraphError
 from nnaq.ir.types import Palette
-from nnaq.simulate import bind_shapes, chrome_trace, simulate
-from nnaq.simulate.shapes import symbols_of
+from nnaq.simulate import chrome_trace, simulate
 from nnaq.targets import load_target
 
 EDGE8, SUB8 = load_target("edge8"), load_target("edge8-sub8")

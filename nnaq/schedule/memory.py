@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from nnaq.cost.footprint import constants_read, resting_bytes, tables
+from nnaq.cost.operator import VIEWS
 from nnaq.errors import PassError
 from nnaq.ir.graph import Graph
-from nnaq.simulate.cost import VIEWS
-from nnaq.simulate.footprint import constants_read, resting_bytes, tables
 from nnaq.targets import Target, refusal
 
 Pinning = Literal["none", "all", "greedy"]

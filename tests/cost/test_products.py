@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from simulate.lowered import Lowered, layer, recurrent
 
+from nnaq.cost import bind_shapes
 from nnaq.ir.op import lookup
 from nnaq.ir.types import parse_type
 from nnaq.ir.verify import verify
-from nnaq.simulate import bind_shapes, simulate
+from nnaq.simulate import simulate
 from nnaq.targets import Gemm, gemms, load_target
 
 I8 = "i8[]<0.1, 0>"

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulate.lowered import Lowered, layer, recurrent
 
+from nnaq.cost import bind_shapes, resting_bytes
+from nnaq.cost.operator import VIEWS
 from nnaq.errors import PassError
 from nnaq.interpret import Interpreter, kernel
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import Palette, parse_type, storage
 from nnaq.ir.verify import verify
-from nnaq.simulate import bind_shapes, plan_memory, resting_bytes, verify_plan
-from nnaq.simulate.cost import VIEWS
-from nnaq.simulate.memory import ALIGNMENT, Lifetime, max_live_bytes, place
+from nnaq.schedule import plan_memory, verify_plan
+from nnaq.schedule.memory import ALIGNMENT, Lifetime, max_live_bytes, place
 from nnaq.targets import load_target
 
 EDGE8, SUB8 = load_target("edge8"), load_target("edge8-sub8")

@@ -30,10 +30,10 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Literal
 
+from nnaq.cost.energy import Counts, picojoules
+from nnaq.cost.footprint import part_bytes, resting_bytes
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
-from nnaq.simulate.energy import Counts, picojoules
-from nnaq.simulate.footprint import part_bytes, resting_bytes
 from nnaq.targets import BOUNDARY, Dataflow, Gemm, Target, at_rest, gemms, refusal
 from nnaq.targets.gemm import sizes
 

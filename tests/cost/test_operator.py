@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulate.lowered import Lowered, layer, recurrent
 
+from nnaq.cost import array_cycles, bind_shapes, op_cost, resting_bytes
+from nnaq.cost.energy import Counts, picojoules
+from nnaq.cost.footprint import part_bytes
+from nnaq.cost.operator import traffic
 from nnaq.ir.types import Palette, parse_type
 from nnaq.ir.verify import verify
-from nnaq.simulate import array_cycles, bind_shapes, op_cost, resting_bytes, simulate
-from nnaq.simulate.cost import traffic
-from nnaq.simulate.energy import Counts, picojoules
-from nnaq.simulate.footprint import part_bytes
+from nnaq.simulate import simulate
 from nnaq.targets import Energy, Gemm, Memory, load_target
 
 EDGE8, SUB8 = load_target("edge8"), load_target("edge8-sub8")

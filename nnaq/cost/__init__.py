@@ -1,0 +1,7 @@
+"""What a node of a lowered graph costs on a target: cycles, bytes, energy."""
+
+from nnaq.cost.footprint import resting_bytes
+from nnaq.cost.operator import OpCost, array_cycles, op_cost
+from nnaq.cost.shapes import bind_shapes
+
+__all__ = ["OpCost", "array_cycles", "bind_shapes", "op_cost", "resting_bytes"]

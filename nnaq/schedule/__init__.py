@@ -1,0 +1,6 @@
+"""How a step of a lowered graph is laid onto a target: memory, and the commands of its engines."""
+
+from nnaq.schedule.commands import Command, Engine, Schedule
+from nnaq.schedule.memory import MemoryPlan, plan_memory, verify_plan
+
+__all__ = ["Command", "Engine", "MemoryPlan", "Schedule", "plan_memory", "verify_plan"]
