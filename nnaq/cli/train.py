@@ -82,7 +82,7 @@ def show(summary: Mapping[str, Any]) -> None:
 
 @contextmanager
 def watching(epochs: int, quiet: bool) -> Iterator["Watch"]:
-    """A progress bar on standard error for people who watch, a line per epoch for all."""
+    """A progress bar on standard error for people who watch, a line per epoch and long work for all."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -100,6 +100,9 @@ def watching(epochs: int, quiet: bool) -> Iterator["Watch"]:
 
         def watch(row: Mapping[str, Any]) -> None:
             nonlocal dev
+            if "doing" in row:
+                console.print(row["doing"], markup=False, highlight=False, soft_wrap=True)
+                return
             if "dev" in row:
                 figures = "  ".join(f"{name} {value:.4g}" for name, value in row["dev"].items())
                 dev = f"  dev {figures}"

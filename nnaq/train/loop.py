@@ -20,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from nnaq.train.average import Average
 from nnaq.train.checkpoint import Parts, Place, read_parameters, seed_generators
+from nnaq.train.ranges import observed_tables
 from nnaq.train.record import BEST, Record, Row, Watch
 from nnaq.train.replicas import ALONE, Replicas
 from nnaq.train.schemes.base import Progress
@@ -76,6 +77,7 @@ def train(
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
+                replicas.widen(observed_tables(model))
                 replicas.spread(model.buffers())
                 guide.on_step_end(progress)
                 average.update(here.steps)

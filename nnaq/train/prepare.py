@@ -160,13 +160,13 @@ def _schemes(recipe: Recipe, crossing: Crossing) -> dict[str, Scheme]:
     host = pipeline.host_weights(crossing.real, crossing.islands)
     chosen = dict.fromkeys(crossing.options.palettes, recipe.training.scheme) | dict(resolved.schemes)
     return {
-        name: _scheme(name, choice, crossing)
+        name: _scheme(name, choice, crossing, recipe.training.emulate)
         for name, choice in sorted(chosen.items())
         if name not in host and name in crossing.real.constants
     }
 
 
-def _scheme(name: str, chosen: SchemeChoice, crossing: Crossing) -> Scheme:
+def _scheme(name: str, chosen: SchemeChoice, crossing: Crossing, emulate: str) -> Scheme:
     """One weight's scheme, from what the weight is before training."""
     node = next(n for n in crossing.fake.nodes if n.op == "fake_quantize" and n.inputs[0] == name)
     palette = crossing.options.palettes.get(name)
@@ -178,7 +178,13 @@ def _scheme(name: str, chosen: SchemeChoice, crossing: Crossing) -> Scheme:
         )
     rows = shared_rows(crossing.fake, node, palette) if palette is not None else 0
     weight = Weight(name, crossing.real.constants[name], kind, palette or PaletteChoice(8), rows)
-    return make_scheme(chosen.name, weight, chosen.options)
+    scheme = make_scheme(chosen.name, weight, chosen.options)
+    if emulate == "integers" and (choice := scheme.must_read_reals):
+        raise RecipeError(
+            f"weight {name!r}: with {choice} scheme {chosen.name!r} reads float weights between its steps, "
+            f"which integers cannot; leave {choice.partition(' ')[0]!r} out, or choose emulate = 'weights'"
+        )
+    return scheme
 
 
 def _without_palettes(crossing: Crossing) -> Crossing:

@@ -11,7 +11,8 @@ range and could never tell that it is too small. After the freeze they stay. A r
     power_of_two   a range is widened until its scale is a power of two: for i8, with the least s = 2^n that
                    holds it and z = ceil(-128 - low / s), to low = (-128 - z) s, high = (127 - z) s
 
-One range serves all values that share codes; it goes by the first of them.
+One range serves all values that share codes; it goes by the first of them. Where several replicas train,
+each observes its own batches, and after every step all take the widest of their ranges.
 """
 
 import math
@@ -114,6 +115,11 @@ class TrainingRanges(nn.Module):
         low, high = self.table[self.order[group]].detach().double().tolist()
         low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + LEAST)
         return widened(low, high, self.dtypes[group]) if self.power_of_two else (low, high)
+
+
+def observed_tables(model: nn.Module) -> list[Tensor]:
+    """The ranges [values, (low, high)] that a model is observing now; none where they rest or are learned."""
+    return [part.table for part in model.modules() if isinstance(part, TrainingRanges) and part.observes]
 
 
 def widened(low: float, high: float, dtype: str) -> tuple[float, float]:

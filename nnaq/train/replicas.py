@@ -6,7 +6,8 @@ here costs anything. After the gradients of a step are there,
     gradient = sum over replicas of (batches of the replica * its gradient) / batches of all
 
 in one all_reduce over one vector, whose result is the same bits on every replica; so are the
-parameters, then, for ever. A replica whose shard ends earlier goes on with no batches until all have
+parameters, then, for ever. Observed ranges become the widest of all replicas, other buffers (statistics of
+batch norm) those of the first. A replica whose shard ends earlier goes on with no batches until all have
 ended. The gradients are reduced as autograd left them, so custom autograd functions need nothing.
 """
 
@@ -81,6 +82,14 @@ class Replicas:
         if self.count > 1:
             for tensor in tensors:
                 distributed.broadcast(tensor.detach(), 0)
+
+    def widen(self, tables: Iterable[Tensor]) -> None:
+        """Give all replicas the lowest low (column 0) and the highest high (column 1) of each row."""
+        if self.count > 1:
+            for table in tables:
+                ends = torch.stack([-table[:, 0], table[:, 1]])
+                distributed.all_reduce(ends, distributed.ReduceOp.MAX)
+                table.copy_(torch.stack([-ends[0], ends[1]], dim=1))
 
     def gathered(self, tensor: Tensor) -> Tensor:
         """The tensors of all replicas, of one shape, stacked by rank; every replica gets them."""

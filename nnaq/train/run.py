@@ -11,11 +11,9 @@ A folder then holds
 """
 
 import hashlib
-import importlib
 import json
 import platform
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,10 +24,10 @@ from torch import nn
 
 from nnaq.export.onnx import export_model
 from nnaq.quantize.recipe import load_recipe
-from nnaq.quantize.recipe_file import hint
 from nnaq.targets import load_target
 from nnaq.train.checkpoint import Place, read_parameters, write_bytes
 from nnaq.train.config import Config
+from nnaq.train.factories import make_task
 from nnaq.train.logs import must_have_board, refuse_in_use
 from nnaq.train.loop import steps_per_epoch, train
 from nnaq.train.prepare import prepare
@@ -39,7 +37,6 @@ from nnaq.train.settings import TrainingError
 from nnaq.train.task import Task
 from nnaq.train.twin import Twin
 
-TASKS = {"an4_words": "nnaq.tasks.spoken_words:make_task"}
 SUMMARY = "summary.json"
 PACKAGES = ("nnaq", "torch", "numpy", "safetensors")
 
@@ -57,6 +54,7 @@ class Run:
         """Train, judge, write; returns the summary. Raises TrainingError, or what the task raises."""
         if self.replicas.is_first:
             check_folder(self.folder, resume, force)
+        self.watch({"doing": f"reading {self.config.data}"})
         task = make_task(self.config)
         model = self._model(task)
         exported(model)  # what cannot be exported is told before the training, not after it
@@ -93,6 +91,7 @@ class Run:
         if chosen.recipe == "none":
             return task.module
         recipe, target = load_recipe(chosen.recipe), load_target(chosen.target)
+        self.watch({"doing": f"calibrating recipe {recipe.name!r} for target {target.name!r}"})
         return prepare(
             task.module, task.example_inputs, recipe, target,
             calibration=task.calibration(), options=task.options,
@@ -100,6 +99,7 @@ class Run:
 
     def _findings(self, task: Task, model: nn.Module, place: Place) -> dict[str, Any]:
         """What a finished training found out; the test set is looked at here and nowhere else."""
+        self.watch({"doing": "judging the best parameters on the test set"})
         with torch.no_grad():
             test = task.judge(model)
         return {
@@ -135,52 +135,6 @@ def exported(model: nn.Module) -> bytes | None:
         return None
     data: bytes = export_model(model.convert()).SerializeToString(deterministic=True)
     return data
-
-
-def make_task(config: Config) -> Task:
-    """The task a configuration names, on its data. Raises TrainingError: none, no data, wrong options."""
-    factory = _factory(config.task)
-    data = Path(config.data)
-    if not data.exists():
-        raise TrainingError(
-            f"there is no data {config.data!r} for task {config.task!r}; say where it is in `data`"
-        )
-    task = _called(factory, data, config)
-    if not isinstance(task, Task):
-        wanted = [name for name in vars(Task) if name[0] != "_" and not hasattr(task, name)]
-        raise TrainingError(f"what {config.task!r} makes is no task: it has no {', '.join(sorted(wanted))}")
-    if task.goal[1] not in ("min", "max"):
-        raise TrainingError(
-            f"the goal of task {config.task!r} is {task.goal!r}, expected (figure, 'min' or 'max')"
-        )
-    return task
-
-
-def _called(factory: Callable[..., Any], data: Path, config: Config) -> Any:
-    """What a factory makes; options that it, or what it hands them on to, does not know are told."""
-    try:
-        return factory(data, config.training.seed, **config.options)
-    except TypeError as error:
-        if not any(f"{name!r}" in str(error) for name in config.options):
-            raise
-        raise TrainingError(f"[options] do not suit task {config.task!r}: {error}") from None
-
-
-def _factory(name: str) -> Callable[..., Any]:
-    module, mark, attribute = TASKS.get(name, name).partition(":")
-    if not mark:
-        raise TrainingError(
-            f"no task {name!r}{hint(name, TASKS)}; there are {', '.join(TASKS)}, and your own are written "
-            "package.module:factory"
-        )
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        raise TrainingError(f"task {name!r}: {error}; install it, or set PYTHONPATH to where it is") from None
-    if not callable(found):
-        raise TrainingError(f"task {name!r}: module {module} has no function {attribute!r}")
-    made: Callable[..., Any] = found
-    return made
 
 
 def identity(config: Config) -> dict[str, Any]:

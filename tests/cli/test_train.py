@@ -2,28 +2,31 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import command_line
 import numpy as np
 import onnx
 import pytest
 import torch
-from command_line import Said, files, one_line, refused
+from command_line import Said, files, one_line
 from onnx.reference import ReferenceEvaluator
 from train import tiny_task
 
 from nnaq.cli import app
 from nnaq.train.checkpoint import read_tensors
 from nnaq.train.config import Config, load_config
+from nnaq.train.factories import make_task
 from nnaq.train.logs import Logs
-from nnaq.train.run import make_task
 from nnaq.train.settings import TrainingError
 
 TESTS = Path(__file__).parent.parent
+DOING = re.compile("epoch |reading |calibrating |judging ")  # what a training says on its way
 WRITTEN = [
     "best.safetensors",
     "checkpoint.safetensors",
@@ -79,7 +82,9 @@ def test_a_training_writes_its_folder(nnaq, place):
     assert files(place / "out") == WRITTEN
     assert said.out.splitlines()[0].startswith("dev   error ")
     assert said.out.endswith(f"\nwrote {place / 'out'}\n")
-    assert [line.split("  ")[0] for line in said.err.splitlines()] == ["epoch 1/2", "epoch 2/2"]
+    told = [line.split("  ")[0] for line in said.err.splitlines()]
+    judged = "judging the best parameters on the test set"
+    assert told == [f"reading {place / 'data'}", "epoch 1/2", "epoch 2/2", judged]
     found = summary(place)
     assert (found["state"], found["epochs"], found["steps"], found["stopped_early"]) == (
         "finished",
@@ -203,6 +208,16 @@ def test_two_processes_train_one_model(place):
     assert len(read_tensors(place / "out" / "checkpoint.safetensors")[0]["random.torch"]) == 2
 
 
+def without_doing(said):
+    """What was said but for the lines that tell how far a training is."""
+    kept = "".join(f"{line}\n" for line in said.err.splitlines() if not DOING.match(line))
+    return Said(said.code, said.out, kept)
+
+
+def refused(said, *told):
+    command_line.refused(without_doing(said), *told)
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
@@ -212,6 +227,8 @@ def test_two_processes_train_one_model(place):
         (["--set", "task=train.tiny_task:make"], "module train.tiny_task has no function 'make'"),
         (["--set", "options.droput=1"], "do not suit task 'train.tiny_task:make_task': make_task() got"),
         (["--set", "task=train.tiny_task:make_handed_on", "--set", "options.width=1"], "got an unexpected"),
+        (["--set", "options.dropout=much"], "dropout: found 'much'; input should be a valid number"),
+        (["--set", "options.norm=1"], "norm: found 1; input should be a valid boolean"),
         (["--set", "training.epochs=0"], "--set, training.epochs: found 0; input should be greater than"),
         (["--set", "training"], "--set takes KEY=VALUE"),
         (["--set", "task.name=3"], "--set task.name=3: 'task' is no table"),
@@ -224,11 +241,8 @@ def test_two_processes_train_one_model(place):
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_told_in_one_line(nnaq, place, more, told):
-    said = nnaq(*words(place, *more))
-    said = Said(
-        said.code, said.out, "".join(f"{line}\n" for line in said.err.splitlines() if line[:6] != "epoch ")
-    )
-    refused(said, told)
+    said = without_doing(nnaq(*words(place, *more)))
+    command_line.refused(said, told)
     one_line(said)
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 import torch
 from train.tiny_task import TinyTask
 
+from nnaq.quantize.calibrate import Ranges
 from nnaq.train.checkpoint import write_parameters
 from nnaq.train.loop import train
+from nnaq.train.ranges import TrainingRanges, observed_tables
 from nnaq.train.replicas import replicas
 from nnaq.train.settings import Settings, TrainingError
 
 SETTINGS = Settings(epochs=2, rate=0.05, average=0.9, clip=0.5, log_every=1, checkpoint_every=1)
+SEEN = (torch.tensor([-5.0, 2.0]), torch.tensor([0.5, 7.0]))
 
 
 class Straying(TinyTask):
@@ -50,6 +53,16 @@ def strayed(here, folder):
         (folder / f"error{here.rank}").write_text(str(error))
 
 
+def observed(here):
+    """Ranges of values of which each replica sees its own part: the second one lacks the low end."""
+    ranges = TrainingRanges(Ranges({"x": (-1.0, 1.0)}), {"x": "x"}, {"x": "i8"}, "moving", 0.5)
+    ranges.observe({"x": SEEN[here.rank]})
+    here.widen(observed_tables(ranges))
+    ranges.freeze(True)
+    assert observed_tables(ranges) == []
+    return ranges
+
+
 def main(place: Path) -> None:
     torch.set_num_threads(1)
     with replicas() as here:
@@ -57,7 +70,9 @@ def main(place: Path) -> None:
             "plain": trained(here, place / "plain", dropout=0.0, norm=False),
             "noisy": trained(here, place / "noisy"),
             "stopped": stopped(here, place / "stopped"),
+            "observed": observed(here),
         }
+        (place / "observed").mkdir(exist_ok=True)
         for name, module in made.items():
             write_parameters(place / name / f"replica{here.rank}", module)
         strayed(here, place / "strayed")

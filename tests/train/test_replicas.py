@@ -71,6 +71,11 @@ def test_two_replicas_are_one_process_with_double_batches(place, tmp_path):
         assert line["loss"] == pytest.approx(row["loss"], abs=1e-4)
 
 
+def test_ranges_that_replicas_observe_are_those_of_all_their_values(place):
+    found = [read_tensors(place / "observed" / f"replica{rank}")[0]["table"] for rank in (0, 1)]
+    assert [table.tolist() for table in found] == [[[-3.0, 4.0]]] * 2  # half way to (-5, 7)
+
+
 def test_replicas_that_stray_are_told(place):
     for rank in (0, 1):
         told = (place / "strayed" / f"error{rank}").read_text()

@@ -162,6 +162,13 @@ def test_choices_that_exclude_each_other_are_refused():
     for text, why in refused.items():
         with pytest.raises(RecipeError, match=why):
             twin_of(f"[training]\n{text}\n")
+    often = (
+        '[[overrides]]\nop = "lstm"\npalette = { bits = 4 }\n'
+        '[training]\nscheme = { name = "general_quantizer", every = 2 }\n'
+    )
+    with pytest.raises(RecipeError, match="with every = 2 scheme 'general_quantizer' reads float weights"):
+        twin_of(often)
+    assert twin_of(f'{often}emulate = "weights"\n')
     four = parse_recipe(
         'name = "f"\n[quantize]\nweight_bits = 4\n[[overrides]]\nop = "lstm"\nscheme = "lsq"\n'
     )

@@ -81,6 +81,11 @@ class Scheme(nn.Module, ABC):
         super().__init__()
         self.weight = weight
 
+    @property
+    def must_read_reals(self) -> str | None:
+        """The choice of options, as `name = value`, that lets training read weights that have no codes."""
+        return None
+
     def soft(self, parameter: Tensor) -> Tensor:
         """The reals that training's forward pass reads, of the parameter's shape; differentiable."""
         return straight_through(parameter, self.hard(parameter))

@@ -15,9 +15,10 @@ of its rows, at least 127) and u = w / scale[row]:
 
 Hard weights ship, always; forward "soft" trains on wq, "hard" on hard weights with the gradient of wq.
 Every `every`-th step is quantised, the others read the float weights (our reading of "quantization
-frequency"). Centroids are parameters; they are sorted before use, kept within the reach of int8 after every
-step, and a 0 that the palette demands stays 0. A table that began with fewer entries than its bits allow
-gets more of them in its widest gaps. 1 bit is two centroids.
+frequency"; integers have no float weights, so only `emulate = "weights"` takes it). Centroids are
+parameters; they are sorted before use, kept within the reach of int8 after every step, and a 0 that the
+palette demands stays 0. A table that began with fewer entries than its bits allow gets more of them in its
+widest gaps. 1 bit is two centroids.
 
 Complexity   O(n log K) time and O(n) memory for n weights and K centroids: attention.py.
 Source       Zhen et al., Sub-8-bit quantization for on-device speech recognition: a regularization-free
@@ -88,6 +89,11 @@ class GeneralQuantizer(PaletteScheme):
     def hardness(self) -> float:
         """a(t)."""
         return float(self.options.first * (self.options.last / self.options.first) ** self.share)
+
+    @property
+    def must_read_reals(self) -> str | None:
+        """`every` above 1: the float weights of the steps between."""
+        return None if self.options.every == 1 else f"every = {self.options.every}"
 
     def soft(self, parameter: Tensor) -> Tensor:
         """wq, hard or soft in the forward pass; the parameter itself at a step without quantisation."""
