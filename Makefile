@@ -39,6 +39,7 @@ lint: setup ## formatting, lint, layers and types
 bench: setup ## speed, as ratios to named peers in the same run
 	$(BIN)/python examples/demo_data.py $(DEMO)
 	$(BIN)/python benchmarks/silero_speed.py $(DEMO)/silero_vad_16k_sequence.onnx $(DEMO)/calibrate
+	$(BIN)/python benchmarks/start_up.py $(DEMO)
 	$(BIN)/python benchmarks/kernels.py
 	$(BIN)/python benchmarks/packed.py
 	$(BIN)/python benchmarks/training_step.py

@@ -38,6 +38,25 @@ def detector_speed(records: list[dict]) -> str:
     return f"## Voice detector\n\n{lead}\n\n{table}\n{''.join(alone)}\n{circumstances(records[0])}"
 
 
+def start_up(records: list[dict]) -> str:
+    """What a command takes from start to end."""
+    rows = [
+        (
+            r["work"],
+            f"{r['seconds']:g} s",
+            f"{r['processor']:g} s",
+            f"{r['target']:g} s" if r["target"] else "",
+        )
+        for r in records
+    ]
+    table = markdown_table(("command", "wall", "processor", "target, wall"), rows)
+    lead = (
+        "`cold`: `nnaq lower` of the voice detector with nothing compiled, once; `warm`: with the kernels of "
+        "the cold run; `help`: `nnaq --help`."
+    )
+    return f"## From start to end\n\n{lead}\n\n{table}\n{circumstances(records[-1])}"
+
+
 def detector_accuracy(result: dict) -> str:
     """The lowered model on recordings nothing was chosen from."""
     rows = []
@@ -77,6 +96,7 @@ SECTIONS = {
     "peers_codebooks": palettes_of_peers,
     "storage": weight_codecs,
     "training_promise": promise,
+    "start_up": start_up,
     "training_step": training_step,
     "schemes": schemes,
     "awareness": awareness,
