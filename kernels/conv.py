@@ -39,6 +39,7 @@ from nnaq.kernels.conv_bound import bind_layer
 from nnaq.kernels.conv_layer import Layer, Plan, even_offsets
 from nnaq.kernels.conv_loops import Grid, frame_of
 from nnaq.kernels.fixedpoint import CODES
+from nnaq.kernels.multiply import scales_of
 
 Types = tuple[TensorType | None, ...]
 Pair = tuple[int, int]
@@ -198,7 +199,7 @@ def window_reference(shape: Geometry, image: np.ndarray, row: int, column: int, 
 
 def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     """The same codes from compiled loops."""
-    weight, scales = operands[1], tuple(map(np.ascontiguousarray, operands[2:]))
+    weight, scales = operands[1], scales_of(*operands[2:])
     kind_x, kind_w = signature.input(0), signature.input(1)
     shape, made = geometry(signature.attrs, weight.shape[2:]), storage(signature.outputs[0].dtype)
     behind = CODES[str(signature.attrs["rounding"])], *output_range(signature)

@@ -23,12 +23,8 @@ def bind_layer(layer: Layer, x: np.ndarray, zero_x: int, plan: Plan, place: np.n
 
 
 def _bind_positions(layer: Layer, x: np.ndarray, zero_x: int, plan: Plan, place: np.ndarray) -> Run:
-    image, flat, (_, multiplier, shift) = (
-        np.empty(len(x) * plan.size, np.int16),
-        place.reshape(-1),
-        layer.scales,
-    )
-    behind = layer.wide_bias, multiplier, shift, layer.order, *layer.behind, plan.grid, flat
+    image, flat = np.empty(len(x) * plan.size, np.int16), place.reshape(-1)
+    behind = *layer.scales, layer.order, *layer.behind, plan.grid, flat
     loaded = image, len(x), plan.offsets, layer.resting, *behind
 
     def run() -> None:

@@ -89,10 +89,6 @@ class Layer:
         """The weight as products of rows take it."""
         return weights_of(self.weight, self.zero_point, self.groups)
 
-    @cached_property
-    def wide_bias(self) -> np.ndarray:
-        return self.scales[0].astype(np.int64)
-
     def takes_rows(self, images: int, plan: Plan) -> bool:
         """Whether fewer products are made with outputs as lanes than with positions as lanes."""
         if self.order.block:
@@ -109,10 +105,9 @@ class Layer:
         else:
             image = np.empty(len(x) * plan.size, np.int16)
             spread(x, zero_x, plan.frame, image)
-            _, multiplier, shift = self.scales
             convolve(
-                image, len(x), plan.offsets, self.resting, self.wide_bias, multiplier, shift, self.order,
-                *self.behind, plan.grid, out.reshape(-1),
+                image, len(x), plan.offsets, self.resting, *self.scales, self.order, *self.behind, plan.grid,
+                out.reshape(-1),
             )  # fmt: skip
 
     def run_rows(self, x: np.ndarray, zero_x: int, plan: Plan, target: np.ndarray) -> None:

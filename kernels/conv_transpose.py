@@ -51,7 +51,7 @@ from nnaq.kernels.conv_layer import Layer, Plan
 from nnaq.kernels.conv_phases import Axis as Axis
 from nnaq.kernels.conv_phases import Pair, codes_of, phases_of, plan_of
 from nnaq.kernels.fixedpoint import CODES
-from nnaq.kernels.multiply import requantize_rows
+from nnaq.kernels.multiply import requantize_rows, scales_of
 from nnaq.kernels.narrow import contract, narrow_of
 from nnaq.kernels.weight_panels import rows_of, weights_of
 
@@ -226,7 +226,7 @@ def reference(
 
 def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     """The same codes, a convolution per phase; what a narrow accumulator sums goes tap by tap."""
-    weight, scales = operands[1], tuple(map(np.ascontiguousarray, operands[2:]))
+    weight, scales = operands[1], scales_of(*operands[2:])
     kind_x, kind_w = signature.input(0), signature.input(1)
     if narrow_of(signature.attrs, kind_x) is not None:
         return lambda x, *_: _fast_narrow(signature, x, weight, *scales)

@@ -71,6 +71,7 @@ from nnaq.kernels.gru_reference import reference
 from nnaq.kernels.gru_step import primitives
 from nnaq.kernels.internals import grid_of, internals
 from nnaq.kernels.lut import sigmoid_function
+from nnaq.kernels.multiply import scales_of
 from nnaq.kernels.narrow import contract
 from nnaq.kernels.recurrent_loops import empty_states, in_rows, last_state, load_driven_gates, pair_of
 from nnaq.kernels.recurrent_numbers import (
@@ -213,7 +214,7 @@ def _recurrent_rows(signature: Signature, arrays: dict[str, np.ndarray]) -> tupl
     """Weight, bias, multiplier, shift, order and rounding of the gates r, z, n."""
     kind, rounding = signature.input(W_RECURRENT), CODES[str(signature.attrs["rounding"])]
     weights = weights_of(arrays["w_recurrent"], kind.zero_point, GATES)
-    parts = (arrays[f"recurrent_{part}"] for part in ("bias", "multiplier", "shift"))
+    parts = scales_of(*(arrays[f"recurrent_{part}"] for part in ("bias", "multiplier", "shift")))
     return weights, *parts, order_of(signature.input(H0), kind, signature.attrs), rounding
 
 

@@ -45,7 +45,8 @@ def _product(columns, gate, recurrent, out):  # type: ignore[no-untyped-def]
     """What the rows of one gate make of h, or of what is kept of it, in Q3.12."""
     weight, bias, q, s, order, rounding = recurrent
     own = slice(gate * out.shape[1], (gate + 1) * out.shape[1])
-    requantize_rows(columns, weight, gate, bias[own], q[own], s[own], order, rounding, 0, -32768, 32767, out)
+    zero, low, high = np.int64(0), np.int64(-32768), np.int64(32767)  # variables: see lstm_loops
+    requantize_rows(columns, weight, gate, bias[own], q[own], s[own], order, rounding, zero, low, high, out)
 
 
 @jit

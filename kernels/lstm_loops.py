@@ -5,6 +5,7 @@ their own (kernels/cell_numbers.py). h is kept as h - z_h, which is what the nex
 """
 
 import numpy as np
+from numpy import int64
 
 from nnaq.jit import jit
 from nnaq.kernels.machine.curves import blend, interpolate, multiply
@@ -33,11 +34,12 @@ def recur(gates, h, c, y_8, y_16, recurrent, cell, projection, norm):  # type: i
     centred = centred_rows(h, zero_h)
     carried, projections = np.empty((batch, rows), np.int16), np.empty((batch, width), np.int16)
     made = np.zeros((batch, even(units)), np.int16) if projected else centred
-    no_bias, nothing = np.zeros(max(rows, width), np.int32), np.zeros(rows, np.int16)
+    no_bias, nothing = np.zeros(max(rows, width), np.int64), np.zeros(rows, np.int16)
     room = _room(rows, units, cell[2]), nothing[:units]
-    saturations = np.int64(0)
+    # As variables, or Numba compiles a product of its own for every constant it is called with.
+    saturations, first, zero, lowest, highest = int64(0), int64(0), int64(0), int64(-32768), int64(32767)
     for t in range(frames):
-        requantize_rows(centred, w, 0, no_bias, q, s, order, rounding, 0, -32768, 32767, carried)
+        requantize_rows(centred, w, first, no_bias, q, s, order, rounding, zero, lowest, highest, carried)
         for b in range(batch):
             driven = gates[t, b]
             if norm[0]:
@@ -45,7 +47,9 @@ def recur(gates, h, c, y_8, y_16, recurrent, cell, projection, norm):  # type: i
                 driven = nothing
             saturations += _update(driven, carried[b], c[b], made[b, :units], cell, room)
         if projected:
-            requantize_rows(made, w_p, 0, no_bias, q_p, s_p, order_p, rounding, 0, low, high, projections)
+            requantize_rows(
+                made, w_p, first, no_bias, q_p, s_p, order_p, rounding, zero, low, high, projections
+            )
             centred[:, :width] = projections
         write_codes(centred, zero_h, t, y_8, y_16)
     return saturations

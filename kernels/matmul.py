@@ -51,7 +51,7 @@ from nnaq.kernels.accumulate import (
 )
 from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.fixedpoint import CODES
-from nnaq.kernels.multiply import requantize_rows, sum_products
+from nnaq.kernels.multiply import requantize_rows, scales_of, sum_products
 from nnaq.kernels.narrow import contract, narrow_of, sum_reference
 from nnaq.kernels.weight_panels import rows_of, weights_of
 
@@ -136,6 +136,7 @@ def load_fully_connected(signature: Signature, operands: tuple[Any, ...]) -> Ker
     _, weight, bias, *rescale = operands
     weights, order = weights_of(weight, kind_w.zero_point), order_of(kind_x, kind_w, signature.attrs)
     zero_x, outputs, made = kind_x.zero_point, len(weight), storage(signature.outputs[0].dtype)
+    wide = bias.astype(np.int64)
 
     def rows_and_shape(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
         return rows_of(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), zero_x), (*x.shape[:-1], outputs)
@@ -143,14 +144,13 @@ def load_fully_connected(signature: Signature, operands: tuple[Any, ...]) -> Ker
     def sums(x: np.ndarray, *_: Any) -> Arrays:
         rows, shape = rows_and_shape(x)
         out = np.empty((len(rows), outputs), np.int32 if order.fits else np.int64)
-        sum_products(rows, weights, 0, bias, order, out)
+        sum_products(rows, weights, 0, wide, order, out)
         return (out.astype(np.int32, copy=False).reshape(shape),)
 
     if not rescale:
         return sums
-    bias, multiplier, shift = map(np.ascontiguousarray, (bias, *rescale))
     rounding = CODES[str(signature.attrs["rounding"])]
-    behind = (bias, multiplier, shift, order, rounding, *output_range(signature))
+    behind = (*scales_of(bias, *rescale), order, rounding, *output_range(signature))
 
     def codes(x: np.ndarray, *_: Any) -> Arrays:
         rows, shape = rows_and_shape(x)
@@ -280,7 +280,7 @@ def matmul(
     count, height, width = len(left), *shape[-2:]
     out = np.empty((count * height, width), storage(signature.outputs[0].dtype))
     behind = (
-        np.zeros(width, np.int32), np.repeat(multiplier, width), np.repeat(shift, width),
+        np.zeros(width, np.int64), np.repeat(multiplier, width), np.repeat(shift, width),
         order_of(kind_a, kind_b, signature.attrs), CODES[str(signature.attrs["rounding"])],
         *output_range(signature),
     )  # fmt: skip

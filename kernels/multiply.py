@@ -30,17 +30,28 @@ CHUNK = 64  # panels of a chunk, at most: their sums stay in the first-level cac
 CACHED = 1 << 18  # entries of a chunk that meets more than one tile of rows
 
 
+def scales_of(bias: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Bias, multiplier and shift per output as compiled loops take them: the bias in int64."""
+    return bias.astype(np.int64), np.ascontiguousarray(multiplier), np.ascontiguousarray(shift)
+
+
 @jit
 def requantize_rows(x, weights, part, bias, multiplier, shift, order, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
-    """out[p, o] of the module's formula, for one part of a weight; x: as `rows_of` makes it."""
+    """out[p, o] of the module's formula, for one part of a weight; x: as `rows_of` makes it.
+
+    bias: int64 for every way to hold a sum, so that one compilation serves them all.
+    """
     count, outputs = out.shape
     room = room_of(weights, x, order)
     chunk = chunk_of(weights, room, count, outputs)
     sums, wide = rooms_for_sums(chunk, order)
+    narrow = np.empty(chunk if order[5] else 0, np.int32)
     for first in range(0, outputs, chunk):
         last = min(first + chunk, outputs)
         at = ready_panels(weights, part, first // PANEL, room)
         own_bias, own_multiplier, own_shift = bias[first:last], multiplier[first:last], shift[first:last]
+        for o in range(last - first if order[5] else 0):
+            narrow[o] = own_bias[o]
         for p in range(0, count, TILE):
             rows = min(TILE, count - p)
             tile_sums(x, p, rows, weights, at, room, own_bias, order, sums, wide, chunk)
@@ -48,7 +59,7 @@ def requantize_rows(x, weights, part, bias, multiplier, shift, order, rounding, 
                 codes, start = out[p + r, first:last], r * chunk
                 if order[5]:
                     requantize_lanes(
-                        sums[start : start + chunk], own_bias, own_multiplier, own_shift, rounding, zero_y,
+                        sums[start : start + chunk], narrow, own_multiplier, own_shift, rounding, zero_y,
                         low, high, codes,
                     )  # fmt: skip
                 else:
@@ -125,7 +136,8 @@ def tile_sums(x, p, rows, weights, at, room, bias, order, sums, wide, width):  #
 def _tile_sums(x, p, rows, panels, at, depth, bias, order, sums, wide, width):  # type: ignore[no-untyped-def]
     span, block, pairs, count = order[0], order[1], (depth + 1) // 2, (bias.size + PANEL - 1) // PANEL
     if order[5]:
-        _tiles(x, p, rows, 0, pairs, panels, at, depth, count, sums, width)
+        none = np.int64(0)  # a variable: a constant would be compiled for its own sake
+        _tiles(x, p, rows, none, pairs, panels, at, depth, count, sums, width)
     elif block == 0 and span > 1:
         for r in range(rows):
             for o in range(bias.size):

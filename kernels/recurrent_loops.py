@@ -13,7 +13,7 @@ from nnaq.kernels.fixedpoint import CODES, requantize
 from nnaq.kernels.internals import fitted_16
 from nnaq.kernels.lut import lookup
 from nnaq.kernels.machine.curves import GRID
-from nnaq.kernels.multiply import requantize_rows
+from nnaq.kernels.multiply import requantize_rows, scales_of
 from nnaq.kernels.recurrent_numbers import HIGH, LOW, Pair
 from nnaq.kernels.weight_panels import even, rows_of, weights_of
 
@@ -41,8 +41,8 @@ def load_driven_gates(
     w_input, zero_x = arrays["w_input"], kind_x.zero_point
     weights, outputs = weights_of(w_input, kind_w.zero_point), len(w_input)
     behind = (
-        arrays["bias"], arrays["input_multiplier"], arrays["input_shift"], order_of(kind_x, kind_w, attrs),
-        CODES[str(attrs["rounding"])], 0, LOW, HIGH,
+        *scales_of(arrays["bias"], arrays["input_multiplier"], arrays["input_shift"]),
+        order_of(kind_x, kind_w, attrs), CODES[str(attrs["rounding"])], 0, LOW, HIGH,
     )  # fmt: skip
 
     def driven_gates(x: np.ndarray) -> np.ndarray:
