@@ -20,7 +20,7 @@ from nnaq.train.checkpoint import Place, read_parameters
 from nnaq.train.loop import train
 from nnaq.train.prepare import prepare
 from nnaq.train.record import BEST, LAST
-from nnaq.train.settings import Settings
+from nnaq.train.settings import Settings, TrainingError
 from nnaq.train.twin import Twin
 
 
@@ -183,7 +183,10 @@ class Bench:
         target = machine(str(job.choice["machine"]), way)
         task = self.longer(job.seed) if way == "control" else self.started(job.seed)
         twin = prepared(task, INT8, target)
-        found = self.tuned(task, twin, job, {}, STUDY.epochs) if way == "aware" else {}
+        try:
+            found = self.tuned(task, twin, job, {}, STUDY.epochs) if way == "aware" else {}
+        except TrainingError as error:  # such a gradient is a finding about the machine
+            return {"stopped": str(error)}
         return {**found, **integers(task, twin, target)}
 
     def longer(self, seed: int) -> SpokenWordsTask:

@@ -169,8 +169,10 @@ def awareness(result: dict) -> str:
     for machine in machines:
         cells = []
         for way in ways:
-            found = [r for r in rows if (r["machine"], r["way"]) == (machine, way)]
-            cells.append(spread(figures(found, "test")) if found else "")
+            ran = [r for r in rows if (r["machine"], r["way"]) == (machine, way)]
+            found = [r for r in ran if "stopped" not in r]
+            stopped = f"{len(ran) - len(found)} of {len(ran)} stopped" if len(found) < len(ran) else ""
+            cells.append(", ".join(filter(None, (spread(figures(found, "test")) if found else "", stopped))))
             if way != "control":
                 each = [row["microseconds_per_step"] for row in found]
                 cells.append(f"{mean(each):.0f}" if each else "")
@@ -183,8 +185,9 @@ def awareness(result: dict) -> str:
         f"{spread(figures(floats, 'test'))}. Without awareness: calibrated, not trained on. Longer in float: "
         "6 more epochs in float, then calibrated, which is what training alone gives. With awareness: these "
         "epochs through the very integers of the machine. Hybrid: recurrent layers on the host in float, not "
-        "trained on; latency by the model of the target, transfers included, per step of 60 ms. Cells left "
-        "empty were not run; 18 bits were tried because 16 had destroyed the model, not planned before."
+        "trained on; latency by the model of the target, transfers included, per step of 60 ms. Stopped: "
+        "the gradient through those integers was infinite or no number. Cells left empty were not run; "
+        "18 bits were tried because 16 had destroyed the model, not planned before."
     )
     return (
         f"## Knowing the accelerator\n\n{lead}\n\n{markdown_table(header, lines)}\n{_versions(rows[0])}.\n\n"
