@@ -6,7 +6,7 @@ from importlib import import_module
 from textwrap import dedent
 from typing import Any
 
-from nnaq.targets import load_target, reader, shipped
+from nnaq.targets import load_target, reader, shipped, tables
 from nnaq.targets import target as targets_room
 from pages.markdown import ROOT, docstring, fenced, heading, markdown_table
 
@@ -23,7 +23,7 @@ def targets() -> str:
         "\nOf `bytes_per_cycle` and `bytes_per_second` a table gives one. The tables `[decompression]` and "
         "`[energy]` may be left out.\n\n## What the keys mean\n"
     )
-    for kind in (room.Target, room.Array, room.Memory, room.Host, room.Decompression, room.Energy):
+    for kind in (room.Target, room.Array, room.Memory, room.Dma, room.Host, room.Decompression, room.Energy):
         parts.append(f"\n`{kind.__name__}`\n\n{fenced(docstring(kind))}")
     simulated = [
         ("bytes at rest", "cost.footprint"),
@@ -45,7 +45,7 @@ def targets() -> str:
 
 def target_keys() -> str:
     """Every key of a target file, from the model that reads it."""
-    return markdown_table(("key", "", "write"), key_rows(reader._Target, ""))
+    return markdown_table(("key", "", "write"), key_rows(tables.TargetTable, ""))
 
 
 def key_rows(model: Any, prefix: str) -> Iterator[tuple[str, str, str]]:

@@ -7,13 +7,14 @@ from nnaq.targets.decompression import at_rest, refuses_palette, undecompressed
 from nnaq.targets.gemm import Gemm, gemms
 from nnaq.targets.library import add_target, load_target, shipped
 from nnaq.targets.support import BOUNDARY, exclusion, refusal
-from nnaq.targets.target import Array, Dataflow, Decompression, Energy, Host, Memory, Target
+from nnaq.targets.target import Array, Dataflow, Decompression, Dma, Energy, Host, Memory, Target
 
 __all__ = [
     "BOUNDARY",
     "Array",
     "Dataflow",
     "Decompression",
+    "Dma",
     "Energy",
     "Gemm",
     "Host",

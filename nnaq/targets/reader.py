@@ -1,147 +1,22 @@
-"""Reading a target file: TOML through pydantic into the frozen `Target`, all mistakes at once.
+"""Reading a target file: TOML through pydantic into the frozen `Target`, all mistakes at once."""
 
-Every field's description completes the sentence "write …" of its error message.
-"""
-
+import operator
 import tomllib
+from collections.abc import Callable
 from difflib import get_close_matches
 from fractions import Fraction
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import TargetError
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import table
-from nnaq.targets.target import Array, Dataflow, Decompression, Energy, Host, Memory, Target
+from nnaq.targets.tables import ArrayTable, HostTable, MemoryTable, TargetTable
+from nnaq.targets.target import Array, Decompression, Dma, Energy, Host, Memory, Target
 from nnaq.targets.toml_lines import Key, key_lines, line_of
 
 Mistake = tuple[Key, str]  # where, and what was found and what to write
-Count = Annotated[int, Field(ge=1)]
-Waiting = Annotated[int, Field(ge=0)]
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Picojoules = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-IndexBits = Annotated[int, Field(ge=1, le=8)]
-Width = Literal["i8", "i16", "i32", "i48", "bool", "index"]
-Operand = Literal["i4", "i8", "i16", "i32"]
-Rounding = Literal["single", "double", "half_up_shift", "pot_shift", "floor", "truncate"]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class _Array(_Table):
-    rows: Count = Field(description="a whole number of rows, at least 1")
-    columns: Count = Field(description="a whole number of columns, at least 1")
-    dataflow: Dataflow = Field(description='"output_stationary" or "weight_stationary"')
-    double_buffered: bool = Field(description="true if one fold fills while the last one runs, else false")
-    cycles_per_mac: dict[Operand, Count] = Field(
-        description="a table of dtypes (i4, i8, i16, i32) and whole cycles, such as { i8 = 1, i16 = 2 }"
-    )
-
-
-class _Bandwidth(_Table):
-    """A rate per cycle or per second: one of the two, which `_rate_mistakes` sees to."""
-
-    bytes_per_cycle: Rate | None = Field(default=None, description="bytes per cycle, above 0")
-    bytes_per_second: Rate | None = Field(default=None, description="bytes per second, above 0")
-
-    def per_cycle(self, clock_hz: int) -> Fraction:
-        if self.bytes_per_cycle is not None:
-            return Fraction(self.bytes_per_cycle)
-        assert self.bytes_per_second is not None
-        return Fraction(self.bytes_per_second) / clock_hz
-
-
-class _Sram(_Bandwidth):
-    bytes: Count = Field(description="a whole number of bytes, at least 1")
-
-
-class _Host(_Bandwidth):
-    operations_per_second: Rate = Field(description="operations per second, above 0")
-    sync_cycles: Waiting = Field(description="a whole number of cycles of the accelerator, at least 0")
-
-
-class _Numerics(_Table):
-    rounding: Rounding = Field(
-        default="single",
-        description='"single", "double", "half_up_shift", "pot_shift", "floor" or "truncate" '
-        "(half_even and double_m16 are for imported models, no machine's default)",
-    )
-    input_rounding: Literal["half_even", "half_away"] = Field(
-        default="half_even", description='"half_even" or "half_away"'
-    )
-    accumulator_bits: int = Field(default=32, ge=16, le=32, description="a whole number from 16 to 32")
-    overflow: Literal["saturate", "wrap"] = Field(default="saturate", description='"saturate" or "wrap"')
-    array_depth: int = Field(default=32, ge=1, description="a whole number of products, at least 1")
-    lut_entries: Literal[513, 65536] = Field(default=513, description="513 or 65536")
-    internal_bits: int = Field(default=16, ge=6, le=16, description="a whole number from 6 to 16")
-
-
-class _Ops(_Table):
-    widths: tuple[Width, ...] = Field(
-        min_length=1, strict=False, description='a list of activation dtypes, such as ["i8", "i16", "i32"]'
-    )
-    exclude: tuple[str, ...] = Field(
-        default=(), strict=False, description='a list of operators, such as ["exp"]'
-    )
-
-    @field_validator("exclude")
-    @classmethod
-    def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in table():
-                close = get_close_matches(name, table(), n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(table())}"
-                raise PydanticCustomError("op", "no operator '{name}'{hint}", {"name": name, "hint": hint})
-        return names
-
-
-class _Decompression(_Table):
-    index_bits: tuple[IndexBits, ...] = Field(
-        min_length=1, strict=False, description="a list of index widths from 1 to 8, such as [2, 4]"
-    )
-    codewords_per_cycle: Count = Field(description="a whole number of codes per cycle, at least 1")
-    zero_map: bool = Field(default=False, description="true if zero maps are expanded too, else false")
-    max_tables: Count | None = Field(
-        default=None, description="a whole number of tables per constant, at least 1"
-    )
-
-    @field_validator("index_bits")
-    @classmethod
-    def sorted_once(cls, widths: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(sorted(set(widths)))
-
-
-class _Energy(_Table):
-    """Picojoules of one of each."""
-
-    mac: Picojoules = Field(description="picojoules of an i8 product and its sum, at least 0")
-    sram_byte: Picojoules = Field(description="picojoules of a byte of SRAM, at least 0")
-    dram_byte: Picojoules = Field(description="picojoules of a byte of DRAM, at least 0")
-    element: Picojoules = Field(description="picojoules of an element in the vector lanes, at least 0")
-    lookup: Picojoules = Field(description="picojoules of a look-up, at least 0")
-    codeword: Picojoules = Field(default=0.0, description="picojoules of an expanded index, at least 0")
-
-
-class _Target(_Table):
-    name: str = Field(min_length=1, description="the target's name as text")
-    description: str = Field(description="one line of text on what the machine is")
-    source: str = Field(description="a text that says where the figures come from")
-    clock_hz: Count = Field(description="a whole number of cycles per second, such as 500_000_000")
-    vector_lanes: Count = Field(description="a whole number of elements per cycle, at least 1")
-    lut_lanes: Count = Field(description="a whole number of look-ups per cycle, at least 1")
-    array: _Array = Field(description="a table [array]")
-    sram: _Sram = Field(description="a table [sram]")
-    dram: _Bandwidth = Field(description="a table [dram]")
-    host: _Host = Field(description="a table [host]")
-    numerics: _Numerics = Field(default=_Numerics(), description="a table [numerics]")
-    ops: _Ops = Field(description="a table [ops]")
-    decompression: _Decompression | None = Field(default=None, description="a table [decompression]")
-    energy: _Energy | None = Field(default=None, description="a table [energy]")
 
 
 def read_target(text: str, who: str) -> Target:
@@ -153,9 +28,9 @@ def read_target(text: str, who: str) -> Target:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise TargetError(f"target file {who} is not TOML: {error}") from None
-    mistakes = _rate_mistakes(values)
+    mistakes = _rate_mistakes(values) + _joint_mistakes(values)
     try:
-        read = _Target.model_validate(values)
+        read = TargetTable.model_validate(values)
     except ValidationError as error:
         mistakes += [(_path(detail), _sentence(detail)) for detail in error.errors(include_url=False)]
     if mistakes:
@@ -163,31 +38,50 @@ def read_target(text: str, who: str) -> Target:
     return _frozen(read)
 
 
-def _frozen(read: _Target) -> Target:
-    array, clock = read.array, read.clock_hz
-    passes = tuple((str(dtype), cycles) for dtype, cycles in array.cycles_per_mac.items())
+def _frozen(read: TargetTable) -> Target:
+    clock = read.clock_hz
+    unit, energy = read.decompression, read.energy
     return Target(
         name=read.name,
         description=read.description,
         source=read.source,
         clock_hz=clock,
-        array=Array(array.rows, array.columns, array.dataflow, array.double_buffered, passes),
+        array=_array(read.array),
         vector_lanes=read.vector_lanes,
         lut_lanes=read.lut_lanes,
-        sram=Memory(read.sram.per_cycle(clock), read.sram.bytes),
-        dram=Memory(read.dram.per_cycle(clock)),
-        host=Host(
-            Fraction(read.host.operations_per_second) / clock,
-            read.host.per_cycle(clock),
-            read.host.sync_cycles,
-        ),
+        sram=_memory(read.sram, clock, read.sram.bytes),
+        dram=_memory(read.dram, clock, None),
+        host=_host(read.host, clock),
         numerics=Numerics(**read.numerics.model_dump()),
         widths=read.ops.widths,
         exclude=read.ops.exclude,
-        decompression=None
-        if read.decompression is None
-        else Decompression(**read.decompression.model_dump()),
-        energy=None if read.energy is None else Energy(**read.energy.model_dump()),
+        decompression=None if unit is None else Decompression(**unit.model_dump()),
+        energy=None if energy is None else Energy(**energy.model_dump()),
+        dma=Dma(**read.dma.model_dump()),
+    )
+
+
+def _array(read: ArrayTable) -> Array:
+    passes = tuple((str(dtype), cycles) for dtype, cycles in read.cycles_per_mac.items())
+    return Array(**(read.model_dump() | {"cycles_per_mac": passes}))
+
+
+def _memory(read: MemoryTable, clock: int, size: int | None) -> Memory:
+    return Memory(read.per_cycle(clock), size, read.banks, read.latency_cycles, read.burst_bytes)
+
+
+def _host(read: HostTable, clock: int) -> Host:
+    def rate(per_second: float | None) -> Fraction | None:
+        return None if per_second is None else Fraction(per_second) / clock
+
+    return Host(
+        Fraction(read.operations_per_second) / clock,
+        read.per_cycle(clock),
+        read.sync_cycles,
+        rate(read.macs_per_second),
+        rate(read.lookups_per_second),
+        rate(read.memory_bytes_per_second),
+        read.node_cycles,
     )
 
 
@@ -203,6 +97,31 @@ def _rate_mistakes(values: dict[str, Any]) -> list[Mistake]:
             found = "both" if given else "neither"
             mistakes.append(((name,), f"found {found}; write either bytes_per_cycle or bytes_per_second"))
     return mistakes
+
+
+def _joint_mistakes(values: dict[str, Any]) -> list[Mistake]:
+    """Numbers that are right each by itself, but not together."""
+    mistakes: list[Mistake] = []
+    for (table, key), (other, limit), wrong, wanted in _JOINT:
+        one, two = _number(values, table, key), _number(values, other, limit)
+        if one is not None and two is not None and wrong(one, two):
+            mistakes.append(((table, key), f"found {one} with {limit} = {two}; write {wanted}"))
+    return mistakes
+
+
+_JOINT: tuple[tuple[tuple[str, str], tuple[str, str], Callable[[int, int], bool], str], ...] = (
+    (("array", "depthwise_rows"), ("array", "rows"), operator.gt, "no more than rows"),
+    (("sram", "banks"), ("sram", "bytes"), lambda banks, size: size % banks != 0, "a divisor of bytes"),
+    (("sram", "burst_bytes"), ("sram", "bytes"), operator.gt, "no more than bytes"),
+)
+"""Two keys each, when the first is wrong beside the second, and what to write."""
+
+
+def _number(values: dict[str, Any], table: str, key: str) -> int | None:
+    """A whole number above 0 at a key; None for anything else, which is told by its own field."""
+    inner = values.get(table)
+    found = inner.get(key) if isinstance(inner, dict) else None
+    return found if type(found) is int and found > 0 else None
 
 
 def _report(mistakes: list[Mistake], text: str, who: str) -> str:
@@ -232,7 +151,7 @@ def _sentence(detail: ErrorDetails) -> str:
 
 def _fields(path: Key) -> dict[str, Any]:
     """The fields of the table at `path`."""
-    model: type[BaseModel] = _Target
+    model: type[BaseModel] = TargetTable
     for part in path:
         inner = table_of(model.model_fields[part].annotation)
         if inner is None:

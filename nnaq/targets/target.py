@@ -17,11 +17,16 @@ Dataflow = Literal["output_stationary", "weight_stationary"]
 
 @dataclass(frozen=True)
 class Array:
-    """The MAC array: `rows` x `columns`.
+    """The MAC array: `rows` x `columns`, and as many copies side by side as it has `positions`.
 
-    dataflow        what stays in a cell: its sum (output_stationary) or its weight
-    double_buffered weights and accumulators have a shadow, so that one fold fills while the last runs
-    cycles_per_mac  passes an operand of each dtype takes: {i8: 1, i16: 2} on an 8-bit array
+    dataflow          what stays in a cell: its sum (output_stationary) or its weight
+    double_buffered   weights and accumulators have a shadow, so that one fold fills while the last runs
+    cycles_per_mac    passes an operand of each dtype takes: {i8: 1, i16: 2} on an 8-bit array
+    positions         rows of activations that meet the same weights at once, each in a copy of the array
+    cycles_per_step   cycles a step takes where fewer multipliers than cells take turns
+    weights_per_cycle weights that reach the cells in a cycle; None: as many as they want
+    depthwise_rows    terms of a sum that a column takes in a step when every column works on a group of
+                      its own (products of one output each); None: one group after the other
     """
 
     rows: int
@@ -29,11 +34,20 @@ class Array:
     dataflow: Dataflow
     double_buffered: bool
     cycles_per_mac: tuple[tuple[str, int], ...]
+    positions: int = 1
+    cycles_per_step: int = 1
+    weights_per_cycle: int | None = None
+    depthwise_rows: int | None = None
 
     @property
     def dtypes(self) -> tuple[str, ...]:
         """The dtypes an operand of the array may have."""
         return tuple(dtype for dtype, _ in self.cycles_per_mac)
+
+    @property
+    def macs_per_cycle(self) -> Fraction:
+        """Products of one pass that it makes in a cycle at most."""
+        return Fraction(self.rows * self.columns * self.positions, self.cycles_per_step)
 
     def passes(self, left: str, right: str) -> int:
         """Passes of one product: i16 x i8 takes 2 and i16 x i16 takes 4 where i16 stands for 2."""
@@ -43,32 +57,93 @@ class Array:
 
 @dataclass(frozen=True)
 class Memory:
-    """A memory: what it holds (None: as much as is wanted) and what it moves in a cycle."""
+    """A memory: what it holds (None: as much as is wanted) and how fast it moves.
+
+    cycles = latency_cycles + ceil(ceil(bursts / banks) * burst_bytes / bytes_per_cycle)
+
+    bytes_per_cycle what the port of one bank moves in a cycle
+    banks           parts that work at once; bursts rest in them by turns
+    latency_cycles  from asking to the first byte
+    burst_bytes     it moves whole bursts: a part of one takes as long as all of it
+    """
 
     bytes_per_cycle: Fraction
     bytes: int | None = None
+    banks: int = 1
+    latency_cycles: int = 0
+    burst_bytes: int = 1
 
-    def cycles(self, moved: int) -> int:
-        """Cycles that `moved` bytes take."""
-        return ceil(moved / self.bytes_per_cycle)
+    @property
+    def peak_bytes_per_cycle(self) -> Fraction:
+        """What all banks move in a cycle at most."""
+        return self.bytes_per_cycle * self.banks
+
+    def cycles(self, *moved: int) -> int:
+        """Cycles that streams of `moved` bytes each take that are asked for at once; none for nothing."""
+        return self.latency_cycles + self.moving_cycles(*moved) if any(moved) else 0
+
+    def moving_cycles(self, *moved: int) -> int:
+        """The same without the latency: what keeps the memory busy."""
+        rounds = ceil(sum(ceil(size / self.burst_bytes) for size in moved) / self.banks)
+        return ceil(rounds * self.burst_bytes / self.bytes_per_cycle)
+
+
+@dataclass(frozen=True)
+class Dma:
+    """The channels between DRAM and the chip. A channel carries one transfer after the other.
+
+    channels     transfers under way at once: they share the bandwidth and hide each other's starts
+    start_cycles what a channel takes to set up a transfer
+    """
+
+    channels: int = 1
+    start_cycles: int = 0
+
+    def cycles(self, memory: Memory, *moved: int) -> int:
+        """Cycles that transfers of `moved` bytes each take: starts and latencies in turns of all channels."""
+        turns = ceil(sum(size > 0 for size in moved) / self.channels)
+        return turns * (self.start_cycles + memory.latency_cycles) + memory.moving_cycles(*moved)
 
 
 @dataclass(frozen=True)
 class Host:
     """The processor beside the accelerator, in cycles of the accelerator.
 
-    It runs what the accelerator does not: one operation per MAC, element or look-up. Codes that
-    cross between the two pay `sync_cycles` once per node and the link's bandwidth.
+    It runs what the accelerator does not. Codes that cross between the two pay `sync_cycles` once per
+    node and the link's bandwidth.
+
+    operations_per_cycle   elements, and MACs and look-ups where their own rates are not given
+    bytes_per_cycle        of the link to the accelerator
+    macs_per_cycle         products and their sums
+    lookups_per_cycle      look-ups
+    memory_bytes_per_cycle constants that it reads from its memory; None: nothing waits for them
+    node_cycles            what starting a node takes
     """
 
     operations_per_cycle: Fraction
     bytes_per_cycle: Fraction
     sync_cycles: int
+    macs_per_cycle: Fraction | None = None
+    lookups_per_cycle: Fraction | None = None
+    memory_bytes_per_cycle: Fraction | None = None
+    node_cycles: int = 0
 
-    def cycles(self, operations: int, crossing: int) -> int:
-        """Cycles of a node with this many operations and bytes that cross to or from the accelerator."""
-        sync = self.sync_cycles if crossing else 0
-        return sync + ceil(operations / self.operations_per_cycle) + ceil(crossing / self.bytes_per_cycle)
+    def cycles(
+        self, operations: int, crossing: int, macs: int = 0, lookups: int = 0, constant_bytes: int = 0
+    ) -> int:
+        """Cycles of a node: its own work, and the bytes that cross to or from the accelerator for it.
+
+        operations: elements. Reading constants runs beside the MACs; all else follows them.
+        """
+        rate, memory = self.operations_per_cycle, self.memory_bytes_per_cycle
+        products = macs / (self.macs_per_cycle or rate)
+        reading = Fraction(0) if memory is None else constant_bytes / memory
+        working = max(products, reading) + operations / rate + lookups / (self.lookups_per_cycle or rate)
+        return self.node_cycles + ceil(working) + self.crossing_cycles(crossing)
+
+    def crossing_cycles(self, crossing: int) -> int:
+        """Cycles that bytes take across the link, and none where none cross."""
+        return (self.sync_cycles if crossing else 0) + ceil(crossing / self.bytes_per_cycle)
 
 
 @dataclass(frozen=True)
@@ -80,12 +155,14 @@ class Decompression:
     index_bits           widths of an index that it expands
     codewords_per_cycle  codes that leave it in a cycle
     zero_map             whether it puts back the zeros that a map marks, too
+    zero_run             whether zeros may rest as lengths of runs instead of a map, where that is shorter
     max_tables           tables it takes for one constant; None: as many as there are
     """
 
     index_bits: tuple[int, ...]
     codewords_per_cycle: int
     zero_map: bool = False
+    zero_run: bool = False
     max_tables: int | None = None
 
     def refusal(self, palette: Palette) -> str | None:
@@ -93,7 +170,7 @@ class Decompression:
         if palette.bits not in self.index_bits:
             widths = ", ".join(map(str, self.index_bits))
             return f"expands indices of {widths} bits, not {palette.bits}"
-        if palette.zeros is not None and not self.zero_map:
+        if palette.zeros is not None and not (self.zero_map or self.zero_run):
             return "expands no zero maps"
         if self.max_tables is not None and len(palette.tables) > self.max_tables:
             return f"takes {self.max_tables} tables for one constant, not {len(palette.tables)}"
@@ -148,6 +225,7 @@ class Target:
     exclude: tuple[str, ...] = ()
     decompression: Decompression | None = None
     energy: Energy | None = None
+    dma: Dma = Dma()
 
     @property
     def sram_bytes(self) -> int:
@@ -161,21 +239,19 @@ class Target:
 
     def show(self) -> str:
         """The machine as a table of text."""
-        array, passes = self.array, self.array.cycles_per_mac
-        peak = array.rows * array.columns * self.clock_hz / 1e9
+        array, host = self.array, self.host
         rows = [
             ("target", f"{self.name}: {self.description}"),
-            ("array", f"{array.rows} x {array.columns} MACs, {array.dataflow.replace('_', ' ')}"),
-            ("", "double-buffered" if array.double_buffered else "fills exposed at every fold"),
-            ("", ", ".join(f"{dtype} in {n}" for dtype, n in passes) + " cycles per MAC"),
-            ("clock", f"{self.clock_hz / 1e6:g} MHz, {peak:g} GMAC/s at most"),
+            *_array_rows(array),
+            ("clock", f"{self.clock_hz / 1e6:g} MHz, {self.giga(array.macs_per_cycle):g} GMAC/s at most"),
             ("lanes", f"{self.vector_lanes} vector, {self.lut_lanes} look-up"),
-            ("SRAM", f"{self.sram_bytes / 1024:g} KiB, {float(self.sram.bytes_per_cycle):g} bytes per cycle"),
-            ("DRAM", f"{float(self.dram.bytes_per_cycle):g} bytes per cycle"),
+            ("SRAM", f"{self.sram_bytes / 1024:g} KiB, {_moves(self.sram)}"),
+            ("DRAM", _moves(self.dram)),
+            ("DMA", f"{_channels(self.dma.channels)}, {self.dma.start_cycles} cycles to start a transfer"),
             (
                 "host",
-                f"{float(self.host.operations_per_cycle):g} operations per cycle, "
-                f"{float(self.host.bytes_per_cycle):g} bytes per cycle, {self.host.sync_cycles} to meet",
+                f"{float(host.operations_per_cycle):g} operations per cycle, "
+                f"{float(host.bytes_per_cycle):g} bytes per cycle, {host.sync_cycles} to meet",
             ),
             ("palettes", _decompresses(self.decompression)),
             ("numerics", f"rounding {self.numerics.rounding}, inputs {self.numerics.input_rounding}"),
@@ -186,13 +262,42 @@ class Target:
         ]
         return "\n".join(f"{left:<10} {right}" for left, right in rows)
 
+    def giga(self, per_cycle: Fraction) -> float:
+        """Thousands of millions per second of what is done per cycle."""
+        return float(per_cycle * self.clock_hz / 10**9)
+
+
+def _array_rows(array: Array) -> list[tuple[str, str]]:
+    copies = f", {array.positions} positions at once" if array.positions > 1 else ""
+    steps = f", {array.cycles_per_step} cycles per step" if array.cycles_per_step > 1 else ""
+    rate = array.weights_per_cycle
+    loads = "" if rate is None else f", {rate} weights per cycle"
+    passes = ", ".join(f"{dtype} in {n}" for dtype, n in array.cycles_per_mac)
+    return [
+        ("array", f"{array.rows} x {array.columns} MACs, {array.dataflow.replace('_', ' ')}{copies}{steps}"),
+        ("", ("double-buffered" if array.double_buffered else "fills exposed at every fold") + loads),
+        ("", passes + " cycles per MAC"),
+    ]
+
+
+def _moves(memory: Memory) -> str:
+    banks = f" in each of {memory.banks} banks" if memory.banks > 1 else ""
+    bursts = f", bursts of {memory.burst_bytes} bytes" if memory.burst_bytes > 1 else ""
+    latency = f", {memory.latency_cycles} cycles of latency" if memory.latency_cycles else ""
+    return f"{float(memory.bytes_per_cycle):g} bytes per cycle{banks}{bursts}{latency}"
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
+
 
 def _decompresses(unit: Decompression | None) -> str:
     if unit is None:
         return "rest as plain i8 codes"
     widths = ", ".join(map(str, unit.index_bits))
     tables = "" if unit.max_tables is None else f", {unit.max_tables} tables per constant at most"
-    zeros = "zero maps" if unit.zero_map else "no zero maps"
+    forms = [name for name, has in (("zero maps", unit.zero_map), ("runs of zeros", unit.zero_run)) if has]
+    zeros = " and ".join(forms) or "no zero maps"
     return f"rest as indices of {widths} bits, {zeros}{tables}; {unit.codewords_per_cycle} codes per cycle"
 
 

@@ -188,3 +188,63 @@ def test_lines_of_keys():
     }
     assert line_of(lines, ("a", "b c", "x", "y", "z")) == 4
     assert line_of(lines, ("nowhere",)) == 1
+
+
+def test_machines_have_more_than_they_must_say():
+    found = read_target(EDGE8, "own.toml")
+    assert (found.array.positions, found.array.cycles_per_step, found.array.weights_per_cycle) == (1, 1, None)
+    assert (found.sram.banks, found.sram.latency_cycles, found.sram.burst_bytes) == (1, 0, 1)
+    assert (found.dma.channels, found.dma.start_cycles) == (1, 0)
+    text = EDGE8.replace(
+        "rows = 32", "rows = 32\npositions = 2\ncycles_per_step = 4\nweights_per_cycle = 8", 1
+    )
+    text = text.replace("[sram]", "[dma]\nchannels = 2\nstart_cycles = 9\n\n[sram]\nbanks = 4", 1)
+    text = text.replace("[dram]", "[dram]\nlatency_cycles = 500\nburst_bytes = 128", 1)
+    found = read_target(text, "own.toml")
+    assert (found.array.positions, found.array.cycles_per_step, found.array.weights_per_cycle) == (2, 4, 8)
+    assert found.array.macs_per_cycle == 512
+    assert (found.sram.banks, found.sram.peak_bytes_per_cycle) == (4, 256)
+    assert (found.dram.latency_cycles, found.dram.burst_bytes) == (500, 128)
+    assert (found.dma.channels, found.dma.start_cycles) == (2, 9)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        (
+            "[sram]",
+            "[sram]\nbanks = 3",
+            "line 17, sram.banks: found 3 with bytes = 524288; write a divisor of",
+        ),
+        (
+            "[sram]",
+            "[sram]\nburst_bytes = 600_000",
+            "sram.burst_bytes: found 600000 with bytes = 524288; write no",
+        ),
+        (
+            "rows = 32",
+            "rows = 32\ndepthwise_rows = 33",
+            "array.depthwise_rows: found 33 with rows = 32; write no more than rows",
+        ),
+        ("rows = 32", "rows = 32\npositions = 0", "array.positions: found 0; write a whole number of rows"),
+        (
+            "[dram]",
+            "[dram]\nlatency_cycles = -1",
+            "dram.latency_cycles: found -1; write a whole number of cycles",
+        ),
+        ("[dram]", "[dma]\nchannel = 1\n[dram]", "dma.channel: no such key; did you mean 'channels'?"),
+        (
+            "sync_cycles",
+            "node_cycles = 0.5\nsync_cycles",
+            "host.node_cycles: found 0.5; write a whole number",
+        ),
+    ],
+)
+def test_mistakes_of_what_may_be_left_out(right, wrong, words):
+    assert EDGE8.count(right) >= 1
+    assert words in complaint(EDGE8.replace(right, wrong, 1))
+
+
+def test_mistakes_of_two_keys_come_with_all_others():
+    text = EDGE8.replace("rows = 32", 'rows = 32\ndepthwise_rows = 64\npositions = "2"', 1)
+    assert complaint(text.replace("[sram]", "[sram]\nbanks = 7", 1)).count("\n") == 3
