@@ -7,21 +7,31 @@
 A palette counts only where the target's decompression takes it; elsewhere its constant rests as
 plain i8 codes, in DRAM, on its way and in SRAM. Where it counts, fewer bits and no longer tables are
 never more bytes.
+
+Where zeros may rest as runs, the shorter counts of the map and of 4 bits per code left:
+
+    runs      ceil((values - zeros + floor(zeros / 15)) * 4 / 8), never less than any order of zeros takes
+
+On a target with an entropy code a weight (an i8 or i4 constant of two axes or more) takes what no code
+of its symbols one by one goes below:
+
+    entropy   ceil(values * entropy of the codes in bits / 8), no more than plain
 """
 
 from collections import Counter
 from collections.abc import Callable
-from math import prod
+from math import ceil, prod
 
-from nnaq.codebooks.storage import palette_bytes
+from nnaq.codebooks.storage import entropy_bits, palette_bytes
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
-from nnaq.ir.types import TensorType, bits
+from nnaq.ir.types import Palette, TensorType, bits
 from nnaq.kernels.codebook import packed_size
 from nnaq.targets import Target, at_rest
 from nnaq.targets.gemm import sizes
 
 _TABLE_ENTRIES = (513, 65536)
+_RUN_BITS, _LONGEST_RUN = 4, 15
 
 
 def resting_bytes(kind: TensorType, target: Target) -> int:
@@ -35,8 +45,32 @@ def resting_bytes(kind: TensorType, target: Target) -> int:
     """
     palette = at_rest(kind, target).palette
     if palette is not None:
-        return palette_bytes(prod(sizes(kind)), palette).total
+        return _palette_bytes(prod(sizes(kind)), palette, target)
     return packed_size(prod(sizes(kind)), bits(kind.dtype))
+
+
+def _palette_bytes(values: int, palette: Palette, target: Target) -> int:
+    """Bytes of a constant on a palette that the target expands."""
+    found, unit = palette_bytes(values, palette), target.decompression
+    if palette.zeros is None or unit is None or not unit.zero_run:
+        return found.total
+    runs = packed_size(values - palette.zeros + palette.zeros // _LONGEST_RUN, _RUN_BITS)
+    return found.total - found.map + (min(found.map, runs) if unit.zero_map else runs)
+
+
+def is_entropy_coded(kind: TensorType, target: Target) -> bool:
+    """Whether a constant of this type rests in an entropy code."""
+    unit = target.decompression
+    return unit is not None and unit.entropy and kind.dtype in ("i4", "i8") and kind.rank > 1
+
+
+def constant_bytes(graph: Graph, name: str, target: Target) -> int:
+    """Bytes a constant of a graph takes in the memories of `target`: the only figure that looks at codes."""
+    kind = graph.types[name]
+    plain = resting_bytes(kind, target)
+    if not is_entropy_coded(kind, target):
+        return plain
+    return min(plain, ceil(prod(sizes(kind)) * entropy_bits(graph.constants[name]) / 8))
 
 
 def part_bytes(kind: TensorType, entries: int, target: Target) -> int:
@@ -48,6 +82,14 @@ def part_bytes(kind: TensorType, entries: int, target: Target) -> int:
     if palette is None or entries == 0:
         return min(whole, packed_size(entries, bits(kind.dtype)))
     return whole if palette.zeros is not None else min(whole, palette_bytes(entries, palette).total)
+
+
+def part_of_constant(graph: Graph, name: str, entries: int, target: Target) -> int:
+    """Bytes read of a constant of which only some entries are wanted."""
+    kind = graph.types[name]
+    if not is_entropy_coded(kind, target):
+        return part_bytes(kind, entries, target)
+    return ceil(constant_bytes(graph, name, target) * entries / max(1, prod(sizes(kind))))
 
 
 def constants_read(graph: Graph, counts: Callable[[Node], bool] = lambda node: True) -> dict[str, int]:

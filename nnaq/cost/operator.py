@@ -1,28 +1,23 @@
 """Cycles of one operator.
 
-    cycles  = max(compute, bytes_sram / sram bandwidth, bytes_dram / dram bandwidth, decompression)
+    cycles  = max(compute, sram, dram, decompression)
     compute = max(array, vector, table), or their sum for a composite
-    array   = folds * T * repeats * passes + fills * fill, per product of M positions, N outputs, depth K
-    vector  = ceil(elements / vector_lanes),  table = ceil(look-ups / lut_lanes)
-    decompression = ceil(codes of palette constants / codewords_per_cycle), next to the MACs: a constant
-              crosses both memories as indices, and its codes stream from there while the rest runs
-
-    output stationary   folds = ceil(M/R) * ceil(N/C),  T = K,  fill R + C - 2
-    weight stationary   folds = ceil(K/R) * ceil(N/C),  T = M,  fill R + C - 2, and R more to load
-                        the weights where nothing hides the load
-
-A double-buffered array pays its fill once per product, and once per repeat where each repeat waits
-for the last (the recurrent product of an LSTM); otherwise it pays at every fold. The model lies
-between two published limits: hidden altogether (ZigZag's temporal mapping, folds * T) and paid at
-every fold (SCALE-Sim, folds * (T + fill) - 1).
+    array   = what its products take on the array (see `cost.array`)
+    vector  = ceil(elements * passes of the operator / vector_lanes),  table = ceil(look-ups / lut_lanes)
+    sram    = latency_cycles + ceil(ceil(bursts / banks) * burst_bytes / bytes_per_cycle)
+    dram    = ceil(transfers / channels) * (start_cycles + latency_cycles) + bursts as of the SRAM
+    decompression = ceil(codes of palette or entropy-coded constants / codewords_per_cycle), next to the
+              MACs: a constant crosses both memories as it rests, and its codes stream from there while
+              the rest runs
 
 The stages of a primitive overlap: sums are requantised by the lanes as they leave the array. Those
 of a composite wait for each other: the gates of an LSTM need their sums, its state needs the gates.
 
-Every operand and result crosses the SRAM port once; a constant that is not pinned in SRAM comes
-packed from DRAM instead. A target without decompression moves plain codes (see `footprint`). Views
-cost nothing. What the accelerator does not run costs the host's time, and a crossing for its codes;
-reals never leave the host.
+Every operand and result crosses the SRAM port once, in bursts of its own; a constant that is not pinned
+in SRAM comes packed from DRAM instead, by a transfer of its own. A target without decompression moves
+plain codes (see `footprint`). Of a pinned table no more crosses the port than two entries per look-up.
+Views cost nothing. What the accelerator does not run costs the host's time, and a crossing for its
+codes; reals never leave the host.
 """
 
 from collections.abc import Collection
@@ -30,14 +25,14 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import Literal
 
+from nnaq.cost.array import product_cycles
 from nnaq.cost.energy import Counts, picojoules
-from nnaq.cost.footprint import part_bytes, resting_bytes
+from nnaq.cost.footprint import is_entropy_coded, is_table, part_bytes, part_of_constant, resting_bytes
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
-from nnaq.targets import BOUNDARY, Dataflow, Gemm, Target, at_rest, gemms, refusal
+from nnaq.targets import BOUNDARY, Gemm, Target, at_rest, gemms, refusal
 from nnaq.targets.gemm import sizes
 
-Fills = Literal["hidden", "once", "per_fold"]
 Bound = Literal["compute", "vector", "table", "sram", "dram", "decompression", "host"]
 
 VIEWS = frozenset({"reshape"})
@@ -69,26 +64,6 @@ class OpCost:
     energy_picojoules: float | None = None
 
 
-def folds_and_length(gemm: Gemm, rows: int, columns: int, dataflow: Dataflow) -> tuple[int, int]:
-    """How often a product folds onto the array, and the steps T of one fold."""
-    if dataflow == "output_stationary":
-        return ceil(gemm.positions / rows) * ceil(gemm.outputs / columns), gemm.depth
-    return ceil(gemm.depth / rows) * ceil(gemm.outputs / columns), gemm.positions
-
-
-def array_cycles(
-    gemm: Gemm, rows: int, columns: int, dataflow: Dataflow, fills: Fills = "once", passes: int = 1
-) -> int:
-    """Cycles of a product on an array of rows x columns; `passes` per MAC."""
-    folds, length = folds_and_length(gemm, rows, columns, dataflow)
-    running = folds * length * gemm.repeats * passes
-    fill = rows + columns - 2
-    if fills == "per_fold":
-        load = rows if dataflow == "weight_stationary" else 0
-        return running + folds * gemm.repeats * (fill + load)
-    return running + (fill * (gemm.repeats if gemm.waits else 1) if fills == "once" else 0)
-
-
 def op_cost(graph: Graph, node: Node, target: Target, pinned: Collection[str] = ()) -> OpCost:
     """What a node of a graph with whole dimensions costs. pinned: constants that rest in SRAM."""
     if node.op in BOUNDARY or refusal(graph, node, target) is not None:
@@ -106,15 +81,19 @@ def _on_host(graph: Graph, node: Node, target: Target) -> OpCost:
         for value in (*activations(graph, node), *node.outputs)
         if graph.types[value].dtype != "f32"
     )
-    cycles = target.host.cycles(work.macs + work.elementwise + work.lookups, crossing)
+    reads = bytes_read(graph, node, target)
+    constants = sum(size for value, size in reads.items() if value in graph.constants)
+    cycles = target.host.cycles(work.elementwise, crossing, work.macs, work.lookups, constants)
     return OpCost(node.name, node.op, cycles, "host", work.macs)
 
 
 def _on_accelerator(graph: Graph, node: Node, target: Target, pinned: Collection[str]) -> OpCost:
-    products, counts = gemms(node.op, graph.signature(node)), _counts(graph, node, target, pinned)
-    stages = _stages(products, counts, target)
+    products = gemms(node.op, graph.signature(node))
+    near, far = streams(graph, node, target, pinned)
+    counts = _counts(graph, node, target, sum(near), sum(far))
+    stages = _stages(node.op, products, counts, target)
     compute = sum(stages.values()) if lookup(node.op).is_composite else max(stages.values())
-    sram, dram = target.sram.cycles(counts.sram_bytes), target.dram.cycles(counts.dram_bytes)
+    sram, dram = target.sram.cycles(*near), target.dma.cycles(target.dram, *far)
     unit = target.decompression
     expanding = 0 if unit is None else unit.cycles(counts.codewords)
     slowest = max(stages, key=stages.__getitem__)
@@ -139,10 +118,9 @@ def _on_accelerator(graph: Graph, node: Node, target: Target, pinned: Collection
     )
 
 
-def _counts(graph: Graph, node: Node, target: Target, pinned: Collection[str]) -> Counts:
+def _counts(graph: Graph, node: Node, target: Target, sram_bytes: int, dram_bytes: int) -> Counts:
     """What a node does, in the units that energy is given for."""
     work, products = lookup(node.op).work(graph.signature(node)), gemms(node.op, graph.signature(node))
-    sram_bytes, dram_bytes = traffic(graph, node, target, pinned)
     return Counts(
         sum(g.macs * target.array.passes(g.left, g.right) for g in products),
         sram_bytes,
@@ -154,19 +132,12 @@ def _counts(graph: Graph, node: Node, target: Target, pinned: Collection[str]) -
     )
 
 
-def _stages(products: tuple[Gemm, ...], counts: Counts, target: Target) -> dict[Bound, int]:
+def _stages(op: str, products: tuple[Gemm, ...], counts: Counts, target: Target) -> dict[Bound, int]:
     """Cycles on the array, the vector lanes and the look-up lanes."""
-    machine = target.array
-    fills: Fills = "once" if machine.double_buffered else "per_fold"
-    array = sum(
-        array_cycles(
-            g, machine.rows, machine.columns, machine.dataflow, fills, machine.passes(g.left, g.right)
-        )
-        for g in products
-    )
+    array = sum(product_cycles(gemm, target.array) for gemm in products)
     return {
         "compute": array,
-        "vector": ceil(counts.elements / target.vector_lanes),
+        "vector": target.vector_cycles(op, counts.elements),
         "table": ceil(counts.lookups / target.lut_lanes),
     }
 
@@ -178,25 +149,51 @@ def activations(graph: Graph, node: Node) -> tuple[str, ...]:
 
 def traffic(graph: Graph, node: Node, target: Target, pinned: Collection[str]) -> tuple[int, int]:
     """Bytes a node moves through the SRAM port, and bytes it fetches from DRAM."""
-    sram, dram = sum(resting_bytes(graph.types[v], target) for v in node.outputs), 0
+    near, far = streams(graph, node, target, pinned)
+    return sum(near), sum(far)
+
+
+def streams(
+    graph: Graph, node: Node, target: Target, pinned: Collection[str]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Bytes of every operand and result that crosses the SRAM port, and of every constant from DRAM."""
+    near, far = [resting_bytes(graph.types[v], target) for v in node.outputs], []
+    looked_up = _bytes_looked_up(graph, node, target)
     for value, size in bytes_read(graph, node, target).items():
         if value in graph.constants and value not in pinned:
-            dram += size
+            far.append(size)
         else:
-            sram += size
-    return sram, dram
+            near.append(min(size, looked_up.get(value, size)))
+    return tuple(near), tuple(far)
+
+
+def _bytes_looked_up(graph: Graph, node: Node, target: Target) -> dict[str, int]:
+    """The most that a node reads of each of its tables: two entries for every look-up."""
+    entries = 2 * lookup(node.op).work(graph.signature(node)).lookups
+    found = {v for place, v in enumerate(node.inputs) if v and is_table(graph, node, place)}
+    return {value: part_bytes(graph.types[value], entries, target) for value in found}
 
 
 def bytes_read(graph: Graph, node: Node, target: Target) -> dict[str, int]:
     """Bytes a node reads of each operand: of a table it picks from only what it picks."""
     read = entries_read(graph, node)
-    return {value: part_bytes(graph.types[value], entries, target) for value, entries in read.items()}
+    return {
+        value: part_of_constant(graph, value, entries, target)
+        if value in graph.constants
+        else part_bytes(graph.types[value], entries, target)
+        for value, entries in read.items()
+    }
 
 
 def codes_expanded(graph: Graph, node: Node, target: Target) -> int:
-    """Codes that a node needs of constants that rest as indices."""
+    """Codes that a node needs of constants that rest as indices or in an entropy code."""
     read = entries_read(graph, node)
-    return sum(n for value, n in read.items() if at_rest(graph.types[value], target).palette is not None)
+    return sum(n for value, n in read.items() if value in graph.constants and _expands(graph, value, target))
+
+
+def _expands(graph: Graph, value: str, target: Target) -> bool:
+    kind = graph.types[value]
+    return at_rest(kind, target).palette is not None or is_entropy_coded(kind, target)
 
 
 def entries_read(graph: Graph, node: Node) -> dict[str, int]:

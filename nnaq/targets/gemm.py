@@ -15,7 +15,7 @@ A product has `positions` rows (M), `outputs` columns (N) and `depth` terms per 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from nnaq.ir.op import Signature
@@ -27,6 +27,8 @@ class Gemm:
     """`repeats` products of [positions, depth] by [depth, outputs], operands of dtypes left and right.
 
     waits: each repeat needs the result of the one before, so their fills cannot hide each other.
+    extent: rows and columns of the map that positions stand for, or nothing where they stand for no map.
+    window: taps of a convolution along each axis, and their dilation; what else the depth holds are channels.
     """
 
     positions: int
@@ -36,6 +38,13 @@ class Gemm:
     right: str = "i8"
     repeats: int = 1
     waits: bool = False
+    extent: tuple[int, ...] = field(default=(), compare=False)
+    window: tuple[tuple[int, int], ...] = field(default=(), compare=False)
+
+    @property
+    def taps(self) -> int:
+        """Entries of the window that the depth holds."""
+        return prod(taps for taps, _ in self.window)
 
     @property
     def macs(self) -> int:
@@ -76,7 +85,15 @@ def _convolution(signature: Signature) -> tuple[Gemm, ...]:
     batch, _, *extent = sizes(signature.outputs[0])
     channels, *kernel = sizes(weight)
     groups = int(signature.attrs.get("groups", 1))  # type: ignore[arg-type]
-    return (Gemm(batch * prod(extent), channels // groups, prod(kernel), x.dtype, weight.dtype, groups),)
+    window = tuple(zip(kernel[1:], _dilations(signature, len(extent)), strict=True))
+    positions, outputs, depth = batch * prod(extent), channels // groups, prod(kernel)
+    shape = tuple(extent)
+    return (Gemm(positions, outputs, depth, x.dtype, weight.dtype, groups, extent=shape, window=window),)
+
+
+def _dilations(signature: Signature, axes: int) -> tuple[int, ...]:
+    dilation = signature.attrs.get("dilation", 1)
+    return dilation if isinstance(dilation, tuple) else (int(dilation),) * axes  # type: ignore[arg-type, return-value]
 
 
 def _transposed(signature: Signature) -> tuple[Gemm, ...]:

@@ -58,6 +58,7 @@ def _frozen(read: TargetTable) -> Target:
         decompression=None if unit is None else Decompression(**unit.model_dump()),
         energy=None if energy is None else Energy(**energy.model_dump()),
         dma=Dma(**read.dma.model_dump()),
+        element_passes=tuple((op, Fraction(count)) for op, count in read.element_passes.items()),
     )
 
 
@@ -106,12 +107,22 @@ def _joint_mistakes(values: dict[str, Any]) -> list[Mistake]:
         one, two = _number(values, table, key), _number(values, other, limit)
         if one is not None and two is not None and wrong(one, two):
             mistakes.append(((table, key), f"found {one} with {limit} = {two}; write {wanted}"))
+    unit = values.get("decompression")
+    if isinstance(unit, dict) and "index_bits" not in unit and unit.get("entropy") is not True:
+        path = ("decompression", "index_bits")
+        mistakes.append((path, f"it is missing; write {_wanted(path)}, or entropy = true"))
     return mistakes
+
+
+def _no_divisor(found: int, whole: int) -> bool:
+    return whole % found != 0
 
 
 _JOINT: tuple[tuple[tuple[str, str], tuple[str, str], Callable[[int, int], bool], str], ...] = (
     (("array", "depthwise_rows"), ("array", "rows"), operator.gt, "no more than rows"),
-    (("sram", "banks"), ("sram", "bytes"), lambda banks, size: size % banks != 0, "a divisor of bytes"),
+    (("array", "channel_block"), ("array", "rows"), _no_divisor, "a divisor of rows"),
+    (("array", "position_rows"), ("array", "positions"), _no_divisor, "a divisor of positions"),
+    (("sram", "banks"), ("sram", "bytes"), _no_divisor, "a divisor of bytes"),
     (("sram", "burst_bytes"), ("sram", "bytes"), operator.gt, "no more than bytes"),
 )
 """Two keys each, when the first is wrong beside the second, and what to write."""

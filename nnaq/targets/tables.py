@@ -39,9 +39,17 @@ class ArrayTable(Table):
     positions: Count = Field(
         default=1, description="a whole number of rows of activations that meet the same weights, at least 1"
     )
+    position_rows: Count = Field(default=1, description="a whole number that divides positions, at least 1")
     cycles_per_step: Count = Field(default=1, description="a whole number of cycles, at least 1")
     weights_per_cycle: Count | None = Field(
         default=None, description="a whole number of weights per cycle, at least 1, or leave it out"
+    )
+    turnaround_cycles: Waiting = Field(default=0, description="a whole number of cycles, at least 0")
+    channel_block: Count | None = Field(
+        default=None, description="a whole number of channels that divides rows, or leave it out"
+    )
+    max_dilation: Count | None = Field(
+        default=None, description="a whole number, at least 1, or leave it out"
     )
     depthwise_rows: Count | None = Field(
         default=None, description="a whole number of terms, at least 1, or leave it out"
@@ -117,16 +125,25 @@ class OpsTable(Table):
     @classmethod
     def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in table():
-                close = get_close_matches(name, table(), n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(table())}"
-                raise PydanticCustomError("op", "no operator '{name}'{hint}", {"name": name, "hint": hint})
+            known_operator(name)
         return names
+
+
+def known_operator(name: str) -> str:
+    """The name of an operator. Raises a mistake of the file for any other word."""
+    if name not in table():
+        close = get_close_matches(name, table(), n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(table())}"
+        raise PydanticCustomError("op", "no operator '{name}'{hint}", {"name": name, "hint": hint})
+    return name
 
 
 class DecompressionTable(Table):
     index_bits: tuple[IndexBits, ...] = Field(
-        min_length=1, strict=False, description="a list of index widths from 1 to 8, such as [2, 4]"
+        default=(),
+        min_length=1,
+        strict=False,
+        description="a list of index widths from 1 to 8, such as [2, 4]",
     )
     codewords_per_cycle: Count = Field(description="a whole number of codes per cycle, at least 1")
     zero_map: bool = Field(default=False, description="true if zero maps are expanded too, else false")
@@ -134,6 +151,7 @@ class DecompressionTable(Table):
     max_tables: Count | None = Field(
         default=None, description="a whole number of tables per constant, at least 1"
     )
+    entropy: bool = Field(default=False, description="true if weights rest in an entropy code, else false")
 
     @field_validator("index_bits")
     @classmethod
@@ -166,5 +184,13 @@ class TargetTable(Table):
     numerics: NumericsTable = Field(default=NumericsTable(), description="a table [numerics]")
     ops: OpsTable = Field(description="a table [ops]")
     dma: DmaTable = Field(default=DmaTable(), description="a table [dma]")
+    element_passes: dict[str, Rate] = Field(
+        default={}, description="a table of operators and passes above 0, such as { add = 3 }"
+    )
     decompression: DecompressionTable | None = Field(default=None, description="a table [decompression]")
     energy: EnergyTable | None = Field(default=None, description="a table [energy]")
+
+    @field_validator("element_passes")
+    @classmethod
+    def of_operators(cls, passes: dict[str, float]) -> dict[str, float]:
+        return {known_operator(name): count for name, count in passes.items()}

@@ -23,8 +23,13 @@ class Array:
     double_buffered   weights and accumulators have a shadow, so that one fold fills while the last runs
     cycles_per_mac    passes an operand of each dtype takes: {i8: 1, i16: 2} on an 8-bit array
     positions         rows of activations that meet the same weights at once, each in a copy of the array
+    position_rows     how many of the positions stand below each other on a map of more than one row
     cycles_per_step   cycles a step takes where fewer multipliers than cells take turns
     weights_per_cycle weights that reach the cells in a cycle; None: as many as they want
+    turnaround_cycles cycles between two folds where no step hides them; only beside weights_per_cycle
+    channel_block     channels of one tap that stay together where a step takes several taps of a
+                      convolution: a divisor of rows; None: terms follow each other without a gap
+    max_dilation      dilation of a window up to which it skips between taps; None: any
     depthwise_rows    terms of a sum that a column takes in a step when every column works on a group of
                       its own (products of one output each); None: one group after the other
     """
@@ -35,8 +40,12 @@ class Array:
     double_buffered: bool
     cycles_per_mac: tuple[tuple[str, int], ...]
     positions: int = 1
+    position_rows: int = 1
     cycles_per_step: int = 1
     weights_per_cycle: int | None = None
+    turnaround_cycles: int = 0
+    channel_block: int | None = None
+    max_dilation: int | None = None
     depthwise_rows: int | None = None
 
     @property
@@ -157,6 +166,7 @@ class Decompression:
     zero_map             whether it puts back the zeros that a map marks, too
     zero_run             whether zeros may rest as lengths of runs instead of a map, where that is shorter
     max_tables           tables it takes for one constant; None: as many as there are
+    entropy              whether weights (i8 or i4 constants of two axes or more) rest in an entropy code
     """
 
     index_bits: tuple[int, ...]
@@ -164,9 +174,12 @@ class Decompression:
     zero_map: bool = False
     zero_run: bool = False
     max_tables: int | None = None
+    entropy: bool = False
 
     def refusal(self, palette: Palette) -> str | None:
         """Why the unit cannot expand a palette, to follow the target's name; None if it can."""
+        if not self.index_bits:
+            return "expands no indices"
         if palette.bits not in self.index_bits:
             widths = ", ".join(map(str, self.index_bits))
             return f"expands indices of {widths} bits, not {palette.bits}"
@@ -207,7 +220,8 @@ class Target:
 
     vector_lanes and lut_lanes: elements and look-ups per cycle. widths: dtypes that activations on
     the accelerator may have. exclude: operators it does not run. decompression: None where weights
-    rest as plain codes. energy: None where nobody says what anything takes.
+    rest as plain codes. energy: None where nobody says what anything takes. element_passes: passes of
+    the vector lanes that an element of an operator takes, where it is not one.
     """
 
     name: str
@@ -226,12 +240,17 @@ class Target:
     decompression: Decompression | None = None
     energy: Energy | None = None
     dma: Dma = Dma()
+    element_passes: tuple[tuple[str, Fraction], ...] = ()
 
     @property
     def sram_bytes(self) -> int:
         """What fits on the chip."""
         assert self.sram.bytes is not None
         return self.sram.bytes
+
+    def vector_cycles(self, op: str, elements: int) -> int:
+        """Cycles that elements of an operator take in the vector lanes."""
+        return ceil(elements * dict(self.element_passes).get(op, Fraction(1)) / self.vector_lanes)
 
     def microseconds(self, cycles: int) -> float:
         """Time of `cycles`."""
@@ -294,6 +313,8 @@ def _channels(count: int) -> str:
 def _decompresses(unit: Decompression | None) -> str:
     if unit is None:
         return "rest as plain i8 codes"
+    if not unit.index_bits:
+        return f"rest as i8 codes in an entropy code; {unit.codewords_per_cycle} codes per cycle"
     widths = ", ".join(map(str, unit.index_bits))
     tables = "" if unit.max_tables is None else f", {unit.max_tables} tables per constant at most"
     forms = [name for name, has in (("zero maps", unit.zero_map), ("runs of zeros", unit.zero_run)) if has]
