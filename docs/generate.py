@@ -9,12 +9,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
-from pages import command_line, evidence, operators, passes, recipes, targets  # noqa: E402
+from pages import command_line, evidence, latency, operators, passes, recipes, targets  # noqa: E402
 
 PAGES = {
     "docs/operators.md": operators.operators,
     "docs/passes.md": passes.passes,
     "docs/targets.md": targets.targets,
+    "docs/latency-model.md": latency.latency_model,
     "docs/cli.md": command_line.cli,
     "docs/recipes.md": recipes.recipes,
     "docs/oracles.md": evidence.oracles,

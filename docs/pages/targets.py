@@ -28,12 +28,15 @@ def targets() -> str:
     simulated = [
         ("bytes at rest", "cost.footprint"),
         ("cycles of an operator", "cost.operator"),
+        ("cycles on the array", "cost.array"),
+        ("cycles on the host", "cost.host"),
         ("a step", "simulate.machine"),
         ("memory", "schedule.memory"),
         ("energy", "cost.energy"),
     ]
     parts.append(
-        "\n## How a step is timed\n\nAn estimate by formula; it has not been held against silicon.\n"
+        "\n## How a step is timed\n\nAn estimate by formula; [latency-model.md](latency-model.md) tells how "
+        "far it is from another compiler's estimate, and from a real CPU.\n"
     )
     parts += [f"\n{title}\n\n{fenced(docstring(import_module(f'nnaq.{name}')))}" for title, name in simulated]
     parts.append("\n## Shipped targets\n")

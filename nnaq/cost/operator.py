@@ -17,7 +17,7 @@ Every operand and result crosses the SRAM port once, in bursts of its own; a con
 in SRAM comes packed from DRAM instead, by a transfer of its own. A target without decompression moves
 plain codes (see `footprint`). Of a pinned table no more crosses the port than two entries per look-up.
 Views cost nothing. What the accelerator does not run costs the host's time, and a crossing for its
-codes; reals never leave the host.
+codes, where there is an accelerator; reals never leave the host.
 """
 
 from collections.abc import Collection
@@ -28,15 +28,14 @@ from typing import Literal
 from nnaq.cost.array import product_cycles
 from nnaq.cost.energy import Counts, picojoules
 from nnaq.cost.footprint import is_entropy_coded, is_table, part_bytes, part_of_constant, resting_bytes
+from nnaq.cost.host import VIEWS as VIEWS
+from nnaq.cost.host import host_cycles
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
 from nnaq.targets import BOUNDARY, Gemm, Target, at_rest, gemms, refusal
 from nnaq.targets.gemm import sizes
 
 Bound = Literal["compute", "vector", "table", "sram", "dram", "decompression", "host"]
-
-VIEWS = frozenset({"reshape"})
-"""Operators whose result is the operand's own bytes."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +74,14 @@ def op_cost(graph: Graph, node: Node, target: Target, pinned: Collection[str] = 
 
 
 def _on_host(graph: Graph, node: Node, target: Target) -> OpCost:
-    work = lookup(node.op).work(graph.signature(node))
     crossing = sum(
         resting_bytes(graph.types[value], target)
         for value in (*activations(graph, node), *node.outputs)
-        if graph.types[value].dtype != "f32"
+        if graph.types[value].dtype != "f32" and target.has_accelerator
     )
-    reads = bytes_read(graph, node, target)
-    constants = sum(size for value, size in reads.items() if value in graph.constants)
-    cycles = target.host.cycles(work.elementwise, crossing, work.macs, work.lookups, constants)
-    return OpCost(node.name, node.op, cycles, "host", work.macs)
+    signature = graph.signature(node)
+    cycles = host_cycles(node.op, signature, target.host, crossing)
+    return OpCost(node.name, node.op, cycles, "host", lookup(node.op).work(signature).macs)
 
 
 def _on_accelerator(graph: Graph, node: Node, target: Target, pinned: Collection[str]) -> OpCost:

@@ -93,7 +93,7 @@ def _convolution(signature: Signature) -> tuple[Gemm, ...]:
 
 def _dilations(signature: Signature, axes: int) -> tuple[int, ...]:
     dilation = signature.attrs.get("dilation", 1)
-    return dilation if isinstance(dilation, tuple) else (int(dilation),) * axes  # type: ignore[arg-type, return-value]
+    return dilation if isinstance(dilation, tuple) else (int(dilation),) * axes  # type: ignore[return-value]
 
 
 def _transposed(signature: Signature) -> tuple[Gemm, ...]:

@@ -83,6 +83,8 @@ def _host(read: HostTable, clock: int) -> Host:
         rate(read.lookups_per_second),
         rate(read.memory_bytes_per_second),
         read.node_cycles,
+        read.product_cycles,
+        tuple((op, Fraction(count)) for op, count in read.element_passes.items()),
     )
 
 

@@ -4,7 +4,7 @@ from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Signature, lookup
 from nnaq.ir.verify import is_real
 from nnaq.targets.gemm import operand_dtypes
-from nnaq.targets.target import Target
+from nnaq.targets.target import ALL, Target
 
 BOUNDARY = frozenset({"quantize", "dequantize"})
 """Operators between the reals and the codes: the host's part of every lowered graph."""
@@ -28,7 +28,7 @@ def exclusion(node: Node, target: Target) -> str | None:
     """Why `target` leaves a node to the host whatever its codes are, or None."""
     if lookup(node.op).is_host_only:
         return f"{node.op!r} has no integer form: it always runs on the host"
-    return f"target {target.name!r} does not run {node.op!r}" if node.op in target.exclude else None
+    return f"target {target.name!r} does not run {node.op!r}" if {node.op, ALL} & {*target.exclude} else None
 
 
 def _width_refusal(graph: Graph, node: Node, target: Target) -> str | None:

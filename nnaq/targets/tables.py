@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.ir.op import table
-from nnaq.targets.target import Dataflow
+from nnaq.targets.target import ALL, Dataflow
 
 Count = Annotated[int, Field(ge=1)]
 Waiting = Annotated[int, Field(ge=0)]
@@ -90,6 +90,17 @@ class HostTable(BandwidthTable):
     node_cycles: Waiting = Field(
         default=0, description="a whole number of cycles of the accelerator, at least 0"
     )
+    product_cycles: Waiting = Field(
+        default=0, description="a whole number of cycles of the accelerator, at least 0"
+    )
+    element_passes: dict[str, Rate] = Field(
+        default={}, description="a table of operators and operations above 0, such as { add = 3 }"
+    )
+
+    @field_validator("element_passes")
+    @classmethod
+    def of_operators(cls, passes: dict[str, float]) -> dict[str, float]:
+        return {known_operator(name): count for name, count in passes.items()}
 
 
 class DmaTable(Table):
@@ -118,15 +129,13 @@ class OpsTable(Table):
         min_length=1, strict=False, description='a list of activation dtypes, such as ["i8", "i16", "i32"]'
     )
     exclude: tuple[str, ...] = Field(
-        default=(), strict=False, description='a list of operators, such as ["exp"]'
+        default=(), strict=False, description='a list of operators, such as ["exp"], or ["*"] for all'
     )
 
     @field_validator("exclude")
     @classmethod
     def known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            known_operator(name)
-        return names
+        return tuple(name if name == ALL else known_operator(name) for name in names)
 
 
 def known_operator(name: str) -> str:

@@ -4,6 +4,7 @@ All times are cycles of the accelerator's clock. Bandwidths are exact fractions 
 cycle, so that a cycle count never depends on a rounding of the figures it comes from.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -11,6 +12,9 @@ from typing import Literal
 
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.types import Palette
+
+ALL = "*"
+"""In a list of excluded operators: every one."""
 
 Dataflow = Literal["output_stationary", "weight_stationary"]
 
@@ -125,8 +129,11 @@ class Host:
     bytes_per_cycle        of the link to the accelerator
     macs_per_cycle         products and their sums
     lookups_per_cycle      look-ups
-    memory_bytes_per_cycle constants that it reads from its memory; None: nothing waits for them
+    memory_bytes_per_cycle weights that a product reads, again for every repeat that waits for the last;
+                           None: nothing waits for them
     node_cycles            what starting a node takes
+    product_cycles         what starting each of its products takes besides
+    element_passes         operations that an element of an operator takes, where it is not one
     """
 
     operations_per_cycle: Fraction
@@ -136,18 +143,27 @@ class Host:
     lookups_per_cycle: Fraction | None = None
     memory_bytes_per_cycle: Fraction | None = None
     node_cycles: int = 0
+    product_cycles: int = 0
+    element_passes: tuple[tuple[str, Fraction], ...] = ()
 
     def cycles(
-        self, operations: int, crossing: int, macs: int = 0, lookups: int = 0, constant_bytes: int = 0
+        self,
+        operations: int,
+        crossing: int,
+        lookups: int = 0,
+        products: Iterable[tuple[int, int]] = (),
+        op: str = "",
     ) -> int:
         """Cycles of a node: its own work, and the bytes that cross to or from the accelerator for it.
 
-        operations: elements. Reading constants runs beside the MACs; all else follows them.
+        operations: elements of the operator `op`. products: MACs, and bytes of weights read beside them.
         """
         rate, memory = self.operations_per_cycle, self.memory_bytes_per_cycle
-        products = macs / (self.macs_per_cycle or rate)
-        reading = Fraction(0) if memory is None else constant_bytes / memory
-        working = max(products, reading) + operations / rate + lookups / (self.lookups_per_cycle or rate)
+        working = operations * dict(self.element_passes).get(op, Fraction(1)) / rate
+        working += lookups / (self.lookups_per_cycle or rate)
+        for macs, size in products:
+            reading = Fraction(0) if memory is None else size / memory
+            working += self.product_cycles + max(macs / (self.macs_per_cycle or rate), reading)
         return self.node_cycles + ceil(working) + self.crossing_cycles(crossing)
 
     def crossing_cycles(self, crossing: int) -> int:
@@ -243,6 +259,11 @@ class Target:
     element_passes: tuple[tuple[str, Fraction], ...] = ()
 
     @property
+    def has_accelerator(self) -> bool:
+        """Whether anything runs elsewhere than on the host."""
+        return ALL not in self.exclude
+
+    @property
     def sram_bytes(self) -> int:
         """What fits on the chip."""
         assert self.sram.bytes is not None
@@ -274,7 +295,7 @@ class Target:
             ),
             ("palettes", _decompresses(self.decompression)),
             ("numerics", f"rounding {self.numerics.rounding}, inputs {self.numerics.input_rounding}"),
-            ("operators", f"all but {', '.join(self.exclude)}" if self.exclude else "all"),
+            ("operators", _runs(self.exclude)),
             ("widths", ", ".join(self.widths)),
             *([] if self.energy is None else [("energy", _takes(self.energy))]),
             ("source", self.source),
@@ -304,6 +325,12 @@ def _moves(memory: Memory) -> str:
     bursts = f", bursts of {memory.burst_bytes} bytes" if memory.burst_bytes > 1 else ""
     latency = f", {memory.latency_cycles} cycles of latency" if memory.latency_cycles else ""
     return f"{float(memory.bytes_per_cycle):g} bytes per cycle{banks}{bursts}{latency}"
+
+
+def _runs(exclude: tuple[str, ...]) -> str:
+    if ALL in exclude:
+        return "none: all run on the host"
+    return f"all but {', '.join(exclude)}" if exclude else "all"
 
 
 def _channels(count: int) -> str:

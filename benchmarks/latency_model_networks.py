@@ -6,7 +6,7 @@ K is the depth of a product: inputs of a fully connected layer, channels times t
 from collections.abc import Callable
 from dataclasses import replace
 
-from tflite_writer import NO_TENSOR, Operator, Tensor, Writer
+from latency_model_files import NO_TENSOR, Operator, Tensor, Writer
 
 SAME, VALID = 0, 1
 NONE, RELU, TANH = 0, 1, 4
