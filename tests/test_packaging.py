@@ -19,6 +19,9 @@ DATA = {
     "nnaq/report.schema.json",
     "nnaq/targets/edge8.toml",
     "nnaq/targets/edge8-sub8.toml",
+    "nnaq/targets/ethos-u55-128.toml",
+    "nnaq/targets/ethos-u65-256.toml",
+    "nnaq/targets/host.toml",
     "nnaq/quantize/recipes/silero_vad.toml",
 }
 

@@ -279,21 +279,10 @@ class Target:
 
     def show(self) -> str:
         """The machine as a table of text."""
-        array, host = self.array, self.host
         rows = [
             ("target", f"{self.name}: {self.description}"),
-            *_array_rows(array),
-            ("clock", f"{self.clock_hz / 1e6:g} MHz, {self.giga(array.macs_per_cycle):g} GMAC/s at most"),
-            ("lanes", f"{self.vector_lanes} vector, {self.lut_lanes} look-up"),
-            ("SRAM", f"{self.sram_bytes / 1024:g} KiB, {_moves(self.sram)}"),
-            ("DRAM", _moves(self.dram)),
-            ("DMA", f"{_channels(self.dma.channels)}, {self.dma.start_cycles} cycles to start a transfer"),
-            (
-                "host",
-                f"{float(host.operations_per_cycle):g} operations per cycle, "
-                f"{float(host.bytes_per_cycle):g} bytes per cycle, {host.sync_cycles} to meet",
-            ),
-            ("palettes", _decompresses(self.decompression)),
+            *(self._accelerator_rows() if self.has_accelerator else []),
+            *_host_rows(self.host, self.has_accelerator),
             ("numerics", f"rounding {self.numerics.rounding}, inputs {self.numerics.input_rounding}"),
             ("operators", _runs(self.exclude)),
             ("widths", ", ".join(self.widths)),
@@ -301,6 +290,20 @@ class Target:
             ("source", self.source),
         ]
         return "\n".join(f"{left:<10} {right}" for left, right in rows)
+
+    def _accelerator_rows(self) -> list[tuple[str, str]]:
+        peak = self.giga(self.array.macs_per_cycle)
+        passes = ", ".join(f"{op} {float(count):g}" for op, count in self.element_passes)
+        return [
+            *_array_rows(self.array),
+            ("clock", f"{self.clock_hz / 1e6:g} MHz, {peak:g} GMAC/s at most"),
+            ("lanes", f"{self.vector_lanes} vector, {self.lut_lanes} look-up"),
+            *([("", f"passes of an element: {passes}")] if passes else []),
+            ("SRAM", f"{self.sram_bytes / 1024:g} KiB, {_moves(self.sram)}"),
+            ("DRAM", _moves(self.dram)),
+            ("DMA", f"{_channels(self.dma.channels)}, {self.dma.start_cycles} cycles to start a transfer"),
+            ("palettes", _decompresses(self.decompression)),
+        ]
 
     def giga(self, per_cycle: Fraction) -> float:
         """Thousands of millions per second of what is done per cycle."""
@@ -318,6 +321,16 @@ def _array_rows(array: Array) -> list[tuple[str, str]]:
         ("", ("double-buffered" if array.double_buffered else "fills exposed at every fold") + loads),
         ("", passes + " cycles per MAC"),
     ]
+
+
+def _host_rows(host: Host, meets: bool) -> list[tuple[str, str]]:
+    rates = [("operations", host.operations_per_cycle), ("MACs", host.macs_per_cycle)]
+    rates += [("look-ups", host.lookups_per_cycle), ("bytes of weights", host.memory_bytes_per_cycle)]
+    told = [f"{float(rate):g} {what} per cycle" for what, rate in rates if rate is not None]
+    starts = [("node", host.node_cycles), ("product", host.product_cycles)]
+    told += [f"{cycles} cycles per {what}" for what, cycles in starts if cycles]
+    link = f"{float(host.bytes_per_cycle):g} bytes per cycle, {host.sync_cycles} cycles to meet"
+    return [("host", ", ".join(told)), *([("link", link)] if meets else [])]
 
 
 def _moves(memory: Memory) -> str:

@@ -42,7 +42,8 @@ def test_a_shipped_target_reads_shows_and_travels(name):
     assert target.name == name
     assert pickle.loads(pickle.dumps(target)) == target
     assert hash(target) == hash(load_target(name))
-    assert f"{target.array.rows} x {target.array.columns} MACs" in target.show()
+    array = f"{target.array.rows} x {target.array.columns} MACs"
+    assert (array in target.show()) == target.has_accelerator
     assert target.source in target.show()
 
 
@@ -73,3 +74,38 @@ def test_times_are_exact():
     assert target.host.cycles(operations=3, crossing=0) == 2
     assert target.host.cycles(operations=3, crossing=1) == 500 + 2 + 1
     assert target.microseconds(500) == 1.0
+
+
+@pytest.mark.parametrize("name", ["ethos-u55-128", "ethos-u65-256"])
+def test_a_peer_s_machine_makes_as_many_macs_as_its_name_says(name):
+    target = load_target(name)
+    assert target.array.macs_per_cycle == int(name.split("-")[-1])
+    assert "ethos-u-vela 5.2.0" in target.source
+    assert "Assumptions" in target.source
+    assert "entropy code; 8 codes per cycle" in target.show()
+
+
+def test_the_host_is_a_machine_without_an_accelerator():
+    host = load_target("host")
+    assert not host.has_accelerator
+    assert "none: all run on the host" in host.show()
+    assert "measured" in host.source
+    assert load_target("edge8").has_accelerator
+
+
+def test_a_host_s_own_rates_count_where_they_are_given():
+    plain = load_target("edge8").host
+    own = replace(
+        plain,
+        macs_per_cycle=Fraction(8),
+        lookups_per_cycle=Fraction(1, 2),
+        memory_bytes_per_cycle=Fraction(4),
+        node_cycles=100,
+        product_cycles=7,
+        element_passes=(("add", Fraction(3)),),
+    )
+    products = ((80, 8), (80, 400))
+    assert plain.cycles(20, 0, 4, products, "add") == (20 + 4 + 160) / 2
+    assert own.cycles(20, 0, 4, products, "add") == 100 + 20 * 3 / 2 + 4 * 2 + 2 * 7 + 80 / 8 + 400 / 4
+    assert own.cycles(20, 0, 0, (), "mul") == 100 + 20 / 2
+    assert own.cycles(0, 10) == 100 + own.crossing_cycles(10) == 100 + 500 + 5

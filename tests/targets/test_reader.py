@@ -248,3 +248,43 @@ def test_mistakes_of_what_may_be_left_out(right, wrong, words):
 def test_mistakes_of_two_keys_come_with_all_others():
     text = EDGE8.replace("rows = 32", 'rows = 32\ndepthwise_rows = 64\npositions = "2"', 1)
     assert complaint(text.replace("[sram]", "[sram]\nbanks = 7", 1)).count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "words"),
+    [
+        (
+            "index_bits = [1, 2, 3, 4, 5, 6]\n",
+            "",
+            "decompression.index_bits: it is missing; write a list of index",
+        ),
+        ("zero_map = true", "zero_run = 1", "decompression.zero_run: found 1; write true if zeros may rest"),
+        ("zero_map = true", "entropy = 2", "decompression.entropy: found 2; write true if weights rest"),
+        (
+            "[sram]",
+            "[element_passes]\nadd = 0\n[sram]",
+            "element_passes.add: found 0; write a table of operators",
+        ),
+        ("[sram]", "[element_passes]\nadded = 2\n[sram]", "no operator 'added'; did you mean 'add'?"),
+        ("[dram]", "[host.element_passes]\nmull = 2\n[dram]", "no operator 'mull'; did you mean 'mul'?"),
+        ("sync_cycles", "macs_per_second = 0\nsync_cycles", "host.macs_per_second: found 0; write MACs per"),
+    ],
+)
+def test_mistakes_of_what_a_machine_may_have_besides(right, wrong, words):
+    assert SUB8.count(right) >= 1
+    assert words in complaint(SUB8.replace(right, wrong, 1))
+
+
+def test_all_operators_may_be_excluded_and_weights_be_coded():
+    text = SUB8.replace("exclude = []", 'exclude = ["*"]').replace(
+        "index_bits = [1, 2, 3, 4, 5, 6]", "entropy = true"
+    )
+    found = read_target(text, "own.toml")
+    assert not found.has_accelerator
+    assert (found.decompression.index_bits, found.decompression.entropy) == ((), True)
+    assert (
+        read_target(SUB8.replace("[sram]", "[element_passes]\nadd = 3\n[sram]"), "own.toml").vector_cycles(
+            "add", 32
+        )
+        == 3
+    )
