@@ -20,8 +20,8 @@ def targets() -> str:
     room = targets_room
     parts = [heading("Targets", lead), "\n## Keys of the file\n\n", target_keys()]
     parts.append(
-        "\nOf `bytes_per_cycle` and `bytes_per_second` a table gives one. The tables `[dma]`, `[element_passes]`, "
-        "`[decompression]` and `[energy]` may be left out.\n\n## What the keys mean\n"
+        "\nOf `bytes_per_cycle` and `bytes_per_second` a table gives one. The tables `[dma]`, "
+        "`[element_passes]`, `[decompression]` and `[energy]` may be left out.\n\n## What the keys mean\n"
     )
     for kind in (room.Target, room.Array, room.Memory, room.Dma, room.Host, room.Decompression, room.Energy):
         parts.append(f"\n`{kind.__name__}`\n\n{fenced(docstring(kind))}")
