@@ -1,6 +1,16 @@
 """How a step of a lowered graph is laid onto a target: memory, and the commands of its engines."""
 
 from nnaq.schedule.commands import Command, Engine, Schedule
+from nnaq.schedule.compile import Step, compile_step
 from nnaq.schedule.memory import MemoryPlan, plan_memory, verify_plan
 
-__all__ = ["Command", "Engine", "MemoryPlan", "Schedule", "plan_memory", "verify_plan"]
+__all__ = [
+    "Command",
+    "Engine",
+    "MemoryPlan",
+    "Schedule",
+    "Step",
+    "compile_step",
+    "plan_memory",
+    "verify_plan",
+]
