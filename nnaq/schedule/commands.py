@@ -9,6 +9,8 @@ adds no knowledge of its own, and what executes the list may run it in any order
 from dataclasses import dataclass
 from typing import Literal
 
+from nnaq.schedule.actions import Action
+
 Engine = Literal["host", "dma", "decompression", "array", "vector", "table"]
 ENGINES: tuple[Engine, ...] = ("host", "dma", "decompression", "array", "vector", "table")
 
@@ -17,11 +19,13 @@ ENGINES: tuple[Engine, ...] = ("host", "dma", "decompression", "array", "vector"
 class Command:
     """One thing that an engine does without interruption.
 
-    node        the name of the node it works for; part: which part, "" where the node is whole
+    node        the name of the node it works for, or of a constant or state it brings before the first
+                step; part: which part, "" where the node is whole
     cycles      how long it holds its engine, at least 0
     needs       positions in the schedule of the commands that must have ended before; all smaller
                 than its own
     dram_bytes, sram_bytes  what it moves through each memory's port
+    action      what it does to bytes when it is executed; None where it only takes time
     """
 
     engine: Engine
@@ -31,6 +35,7 @@ class Command:
     part: str = ""
     dram_bytes: int = 0
     sram_bytes: int = 0
+    action: Action | None = None
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,66 @@
 """A step of a graph as commands of a target's engines.
 
-A node on the accelerator fetches the constants that no memory of the chip holds (`dma`), turns
-indices into codes (`decompression`), multiplies (`array`), and works on elements (`vector`) and
-tables (`table`). A node of the host holds the host, its crossing included. Each of them waits for
-the one before it and for the nodes that make its operands.
+A node on the accelerator runs in tiles (see `tiling`). Each fetches the pieces it needs of the
+constants that no memory of the chip holds (`dma`), turns indices into codes (`decompression`) and
+multiplies (`array`); sums are requantised by the lanes (`vector`) while the array goes on. Where
+the array is double-buffered, a tile is fetched while the last one is used, and two stretches of
+sums may wait for the lanes; otherwise each waits for the one before. Other nodes run as a whole:
+the stages of a composite one after the other, those of a primitive at once, as the cost model has
+it. A node of the host holds the host, its crossing included.
+
+What a command waits for follows from the bytes it touches (see `hazards`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nnaq.cost import bind_shapes
-from nnaq.cost.operator import OpCost, op_cost
-from nnaq.ir.graph import Graph, Node
-from nnaq.schedule.commands import Command, Engine, Schedule
+from nnaq.ir.graph import Graph
+from nnaq.schedule.commands import Command, Schedule
+from nnaq.schedule.emit import Emitter
+from nnaq.schedule.image import Image
 from nnaq.schedule.memory import MemoryPlan, Pinning, plan_memory
+from nnaq.schedule.nodes import emit_node
+from nnaq.schedule.order import critical_path_order
+from nnaq.schedule.partition import Partition, partition
+from nnaq.schedule.sharing import VIEWS
 from nnaq.targets import Target
 
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """The commands of a step, and what they were made from.
+    """The commands of one step or several, and what they were made from.
 
     graph: the bound graph, its nodes in the order in which they are issued; plan: where its values
-    rest; setup: what has to run once before the first step, pinned constants brought from DRAM.
+    rest; image: its constants in DRAM; parts: who runs on the host; setup: what has to run
+    once before the first step, pinned constants and first states brought from DRAM, as a schedule
+    of its own.
     """
 
     graph: Graph
     target: Target
     plan: MemoryPlan
-    setup: tuple[Command, ...]
+    image: Image
+    parts: Partition
+    setup: Schedule
+
+    def repeated(self, steps: int) -> Schedule:
+        """The setup and so many steps, each waiting for all of the one before."""
+        commands = list(self.setup.commands)
+        for _ in range(steps):
+            base = len(commands)
+            before = _ends(commands, self.setup if base == len(self.setup.commands) else self)
+            for command in self.commands:
+                needs = tuple(need + base for need in command.needs) or before
+                commands.append(replace(command, needs=needs))
+        return Schedule(tuple(commands))
+
+
+def _ends(commands: list[Command], last: Schedule) -> tuple[int, ...]:
+    """The commands of the last part of a list that no other one waits for."""
+    needed = {need for command in last.commands for need in command.needs}
+    base = len(commands) - len(last.commands)
+    return tuple(base + at for at in range(len(last.commands)) if at not in needed)
 
 
 def compile_step(
@@ -40,47 +72,26 @@ def compile_step(
     in SRAM (see `plan_memory`). Raises GraphError where the binding leaves a value without a frame.
     """
     step = bind_shapes(graph, binding)
-    plan = plan_memory(step, target, pinning)
-    commands: list[Command] = []
-    last: dict[str, int] = {}
+    parts = partition(step, target)
+    host = parts.on_host
+    step, plan = _planned(step, target, pinning, parts)
+    image = Image(step)
+    setup, body = Emitter(step, target, plan, image, host), Emitter(step, target, plan, image, host)
+    setup.set_up()
     for node in step.nodes:
-        before = tuple(sorted({last[value] for value in node.inputs if value in last}))
-        for command in _commands(node, op_cost(step, node, target, plan.pinned)):
-            streams = command.engine in ("dma", "decompression")
-            chain = (len(commands) - 1,) if commands and commands[-1].node == node.name else ()
-            needs = chain if streams else tuple(sorted({*before, *chain}))
-            commands.append(
-                Command(
-                    command.engine,
-                    command.node,
-                    command.cycles,
-                    needs,
-                    "",
-                    command.dram_bytes,
-                    command.sram_bytes,
-                )
-            )
-        last.update(dict.fromkeys(node.outputs, len(commands) - 1))
-    return Step(tuple(commands), step, target, plan, ())
+        if node.name in host:
+            body.host(node)
+        elif node.op not in VIEWS or not body.is_in_place(node):
+            emit_node(body, node)
+    body.carry_states()
+    return Step(tuple(body.commands), step, target, plan, image, parts, Schedule(tuple(setup.commands)))
 
 
-def _commands(node: Node, cost: OpCost) -> list[Command]:
-    """The engines of one node, each after the other; a view of its operand holds the lanes for no time."""
-    if cost.bound == "host":
-        return [Command("host", node.name, cost.cycles)]
-    found = []
-    if cost.dram_bytes:
-        found.append(Command("dma", node.name, cost.dram_cycles, dram_bytes=cost.dram_bytes))
-    if cost.decompression_cycles:
-        found.append(Command("decompression", node.name, cost.decompression_cycles))
-    stages: tuple[tuple[Engine, int], ...] = (
-        ("array", cost.array_cycles),
-        ("vector", cost.vector_cycles),
-        ("table", cost.table_cycles),
-    )
-    working = [(engine, cycles) for engine, cycles in stages if cycles] or [("vector", 0)]
-    for engine, cycles in working:
-        found.append(Command(engine, node.name, max(cycles, -(-cost.sram_cycles // len(working)))))
-    first = len(found) - len(working)
-    found[first] = Command(found[first].engine, node.name, found[first].cycles, sram_bytes=cost.sram_bytes)
-    return found
+def _planned(graph: Graph, target: Target, pinning: Pinning, parts: Partition) -> tuple[Graph, MemoryPlan]:
+    """The nodes by critical path, and their memory; in the order they stand where only that one fits."""
+    ordered = replace(graph, nodes=critical_path_order(graph, parts.cycles))
+    plan = plan_memory(ordered, target, pinning, parts.on_host)
+    if plan.fits or ordered.nodes == graph.nodes:
+        return ordered, plan
+    given = plan_memory(graph, target, pinning, parts.on_host)
+    return (graph, given) if given.sram_peak_bytes < plan.sram_peak_bytes else (ordered, plan)

@@ -1,62 +1,43 @@
 """Where every value of a step rests in SRAM.
 
 Values live from the node that makes them to the last node that reads them; inputs from the start,
-outputs to the end. A view shares its operand's buffer. A state has a buffer of its own for good; its
-next value is written there at once where nobody reads the old one any more, else it has a second
-buffer for good, and the two swap roles at every step. A next value that no node makes (an input, or
-another state) is copied when the step ends. f32 values are the host's and take no SRAM.
+outputs to the end. Views, joins and elementwise results share a buffer where that is safe (see
+`sharing`). A state has a buffer of its own for good; its next value is written there at once where
+nobody reads the old one any more, else it is copied there when the step ends: the addresses of
+commands are the same at every step. Reals, and codes that only the host touches, take no SRAM.
 
-Buffers are placed largest first, each at the lowest aligned offset that is free for its whole life;
-pinned constants lie above them. Constants that are not pinned stream from DRAM through the array's
-own weight buffers, which the arena does not hold.
+Pinned constants lie above the arena. The others are streamed, tile by tile: each node that streams
+has one tile's room in the arena, or two where the target is double-buffered, so that a tile is
+fetched while another is used. Their life begins one node early, for the first tiles to be there in
+time, unless only a later beginning fits the SRAM.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nnaq.cost.footprint import constants_read, resting_bytes, tables
-from nnaq.cost.operator import VIEWS
 from nnaq.errors import PassError
 from nnaq.ir.graph import Graph
-from nnaq.targets import Target, refusal
+from nnaq.schedule.placement import (
+    Lifetime,
+    Placement,
+    aligned,
+    arena_of,
+    live_profile,
+    max_live_bytes,
+    place,
+    verify_placements,
+)
+from nnaq.schedule.places import Place
+from nnaq.schedule.sharing import Sharing
+from nnaq.schedule.tiling import Tile, tiles
+from nnaq.targets import BOUNDARY, Target, refusal
 
 Pinning = Literal["none", "all", "greedy"]
-Role = Literal["activation", "state", "next_state"]
 
-ALIGNMENT = 16
-
-
-@dataclass(frozen=True)
-class Lifetime:
-    """A buffer to place: alive at the nodes first..last of the schedule, both counted."""
-
-    name: str
-    bytes: int
-    first: int
-    last: int
-    role: Role = "activation"
-
-    @property
-    def room(self) -> int:
-        """Its bytes up to the next aligned one."""
-        return aligned(self.bytes)
-
-    def meets(self, other: "Lifetime") -> bool:
-        """Whether both are alive at some node."""
-        return self.first <= other.last and other.first <= self.last
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A buffer and its offset in the arena."""
-
-    buffer: Lifetime
-    offset: int
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.buffer.room
+SHARE = 6
+"""The part of the free SRAM that one tile may take: two nodes may hold two tiles each."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +45,23 @@ class MemoryPlan:
     """The arena of one step and what rests beside it.
 
     placements      a buffer each, with its offset
-    shared          values without a buffer of their own: the value whose buffer holds them
-    pinned          constants that rest in SRAM; the others stream from DRAM
+    places          where each value that rests in SRAM lies in its buffer
+    pinned          constants that rest in SRAM, above the arena, at pinned_offsets
+    tiles           for each node of the accelerator the tiles it runs in
     weight_bytes    all constants but look-up tables, as they rest: palettes packed, if the target takes them
     table_bytes     look-up tables
     state_bytes     states, each once
-    arena_bytes     activations and states; max_live_bytes is the bound below which none can go
+    arena_bytes     activations, states and streamed tiles; max_live_bytes is the bound below which
+                    none can go
     sram_peak_bytes arena and pinned constants
     fits            whether that is within the target's SRAM
     """
 
     placements: tuple[Placement, ...]
-    shared: tuple[tuple[str, str], ...]
+    places: Mapping[str, Place]
     pinned: tuple[str, ...]
+    pinned_offsets: Mapping[str, int]
+    tiles: Mapping[str, tuple[Tile, ...]]
     pinned_bytes: int
     weight_bytes: int
     table_bytes: int
@@ -93,70 +78,60 @@ class MemoryPlan:
     def fits(self) -> bool:
         return self.sram_peak_bytes <= self.budget_bytes
 
+    @property
+    def shared(self) -> dict[str, str]:
+        """Values without a buffer of their own: the value whose buffer holds them."""
+        return {value: place.buffer for value, place in self.places.items() if place.buffer != value}
+
+    def profile(self) -> list[int]:
+        """Bytes of the arena in use at each node of the schedule, and at its end if anything stays."""
+        return live_profile([p.buffer for p in self.placements])
+
     def occupancy(self, position: int) -> int:
         """Bytes of the arena in use at a node of the schedule."""
-        return live_bytes([p.buffer for p in self.placements], position)
+        found = self.profile()
+        return found[position] if position < len(found) else 0
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
-        plain = {key: value for key, value in asdict(self).items() if key not in ("placements", "shared")}
-        buffers = [{**asdict(p.buffer), "offset": p.offset} for p in self.placements]
-        totals = {"sram_peak_bytes": self.sram_peak_bytes, "fits": self.fits}
+        figures = ("pinned", "weight", "table", "state", "arena", "max_live", "budget", "sram_peak")
         return {
-            **plain,
-            **totals,
+            **{f"{name}_bytes": getattr(self, f"{name}_bytes") for name in figures},
+            "fits": self.fits,
             "pinned": list(self.pinned),
-            "shared": dict(self.shared),
-            "buffers": buffers,
+            "shared": self.shared,
+            "buffers": [{**asdict(p.buffer), "offset": p.offset} for p in self.placements],
         }
 
 
-def aligned(size: int) -> int:
-    """`size` up to the next multiple of the alignment."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
-
-
-def live_bytes(buffers: Sequence[Lifetime], position: int) -> int:
-    """Bytes alive at a node of the schedule."""
-    return sum(b.room for b in buffers if b.first <= position <= b.last)
-
-
-def max_live_bytes(buffers: Sequence[Lifetime]) -> int:
-    """The most bytes alive at once: no arena can be smaller."""
-    return max((live_bytes(buffers, position) for position in {b.first for b in buffers}), default=0)
-
-
-def place(buffers: Sequence[Lifetime]) -> tuple[Placement, ...]:
-    """Largest first, each at the lowest offset free for its whole life; buffers that stay come first."""
-    placed: list[Placement] = []
-    for buffer in sorted(buffers, key=lambda b: (b.role == "activation", -b.room, b.first, b.name)):
-        offset = 0
-        for other in sorted((p for p in placed if p.buffer.meets(buffer)), key=lambda p: p.offset):
-            if offset + buffer.room <= other.offset:
-                break
-            offset = max(offset, other.end)
-        placed.append(Placement(buffer, offset))
-    return tuple(placed)
-
-
-def plan_memory(graph: Graph, target: Target, pinning: Pinning = "greedy") -> MemoryPlan:
+def plan_memory(
+    graph: Graph, target: Target, pinning: Pinning = "greedy", on_host: Collection[str] | None = None
+) -> MemoryPlan:
     """Plan one step of a graph with whole dimensions, in the order its nodes stand.
 
     pinning: `none` streams every constant; `all` pins all of them if all fit, else none; `greedy`
-    pins the most read first, and among equals the smallest, as long as they fit. What does not fit
+    pins the most read first, and among equals the smallest, as long as they fit. on_host: names of
+    the nodes that the host runs; None: the boundary and what the target refuses. What does not fit
     the SRAM is told by `fits`, not raised.
     """
-    shared = shared_buffers(graph)
-    placements = place(lifetimes(graph, shared, target))
-    arena = max((p.end for p in placements), default=0)
-    pinned = _pinned(graph, target, target.sram_bytes - arena, pinning)
+    host = frozenset(on_host if on_host is not None else refused(graph, target))
+    sharing = Sharing(graph, target, dict.fromkeys(values_in_sram(graph, host)))
+    layout = _Layout(graph, target, host, sharing.buffers())
+    placements, pinned, cut = layout.streaming(pinning)
     constants = {name: resting_bytes(graph.types[name], target) for name in constants_read(graph)}
     table_bytes = sum(constants[name] for name in tables(graph))
+    arena = arena_of(placements)
+    offsets, end = {}, arena
+    for name in pinned:
+        offsets[name] = end
+        end += aligned(constants[name])
     plan = MemoryPlan(
         placements,
-        tuple(sorted(shared.items())),
+        sharing.places(),
         pinned,
-        sum(aligned(constants[name]) for name in pinned),
+        offsets,
+        cut,
+        end - arena,
         sum(constants.values()) - table_bytes,
         table_bytes,
         sum(resting_bytes(graph.types[state.input], target) for state in graph.states),
@@ -169,96 +144,114 @@ def plan_memory(graph: Graph, target: Target, pinning: Pinning = "greedy") -> Me
 
 def verify_plan(plan: MemoryPlan) -> MemoryPlan:
     """Return `plan` if no two live buffers overlap and its figures hold, else raise PassError."""
-    for index, one in enumerate(plan.placements):
-        if one.offset < 0 or one.offset % ALIGNMENT or one.end > plan.arena_bytes:
-            raise PassError(
-                f"memory plan: {one.buffer.name!r} at {one.offset} leaves the arena or its alignment"
-            )
-        for other in plan.placements[:index]:
-            if one.buffer.meets(other.buffer) and one.offset < other.end and other.offset < one.end:
-                raise PassError(
-                    f"memory plan: {one.buffer.name!r} and {other.buffer.name!r} overlap while both live"
-                )
+    verify_placements(plan.placements, plan.arena_bytes)
     bound = max_live_bytes([p.buffer for p in plan.placements])
     if plan.max_live_bytes != bound or plan.arena_bytes < bound:
         raise PassError(f"memory plan: an arena of {plan.arena_bytes} bytes cannot hold {bound} live ones")
     return plan
 
 
-def shared_buffers(graph: Graph) -> dict[str, str]:
-    """Values that rest in another's buffer: views in their operand's, next states in their state's."""
-    shared: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.op in VIEWS and _rests_in_sram(graph, node.outputs[0]):
-            shared[node.outputs[0]] = root(shared, node.inputs[0])
-    last = _last_uses(graph, shared)
-    made = _made_at(graph)
-    for state in graph.states:
-        maker = root(shared, state.output)
-        if maker in made and made[maker] > last.get(state.input, -1):
-            shared[maker] = state.input
-    return {value: root(shared, value) for value in shared}
+def refused(graph: Graph, target: Target) -> list[str]:
+    """The nodes that are the host's for sure: the boundary, and what the target refuses."""
+    return [n.name for n in graph.nodes if n.op in BOUNDARY or refusal(graph, n, target) is not None]
 
 
-def root(shared: dict[str, str], value: str) -> str:
-    """The value whose buffer holds `value`."""
-    while value in shared:
-        value = shared[value]
-    return value
-
-
-def lifetimes(graph: Graph, shared: dict[str, str], target: Target) -> list[Lifetime]:
-    """The buffers of one step: states for good, activations as long as they are needed."""
-    end = len(graph.nodes)
-    made, last = _made_at(graph), _last_uses(graph, shared)
+def values_in_sram(graph: Graph, on_host: Collection[str]) -> list[str]:
+    """States, and codes that a node of the accelerator makes or reads, in order."""
+    made = [value for node in graph.nodes for value in node.outputs]
     states = {state.input for state in graph.states}
-    next_states = {root(shared, state.output) for state in graph.states} & made.keys()
-    buffers = []
-    for value in _activations(graph):
-        size, first = resting_bytes(graph.types[value], target), made.get(value, 0)
-        if value in states or value in next_states:
-            buffers.append(Lifetime(value, size, 0, end, "state" if value in states else "next_state"))
-        elif value not in shared:
-            buffers.append(Lifetime(value, size, first, max(first, last.get(value, first))))
-    return buffers
+    every = dict.fromkeys([*(port.name for port in graph.inputs), *states_in_order(graph), *made])
+
+    def is_touched(value: str) -> bool:
+        users = (*graph.readers.get(value, ()), *filter(None, [graph.producer.get(value)]))
+        return value in states or any(node.name not in on_host for node in users)
+
+    return [value for value in every if graph.types[value].dtype != "f32" and is_touched(value)]
 
 
-def _activations(graph: Graph) -> Iterator[str]:
-    """Inputs, states and results of nodes that rest in SRAM, each once."""
-    given = [port.name for port in graph.inputs] + [state.input for state in graph.states]
-    made = (value for node in graph.nodes for value in node.outputs)
-    return (name for name in dict.fromkeys([*given, *made]) if _rests_in_sram(graph, name))
+def states_in_order(graph: Graph) -> list[str]:
+    return [state.input for state in graph.states]
 
 
-def _rests_in_sram(graph: Graph, value: str) -> bool:
-    return graph.types[value].dtype != "f32"
+def tile_buffer(node: str, number: int) -> str:
+    """The buffer of every second tile of a node, the even ones or the odd ones."""
+    return f"{node}.tile{number}"
 
 
-def _made_at(graph: Graph) -> dict[str, int]:
-    return {value: position for position, node in enumerate(graph.nodes) for value in node.outputs}
+class _Layout:
+    """Buffers of values, and what is left for constants."""
+
+    def __init__(self, graph: Graph, target: Target, host: frozenset[str], base: list[Lifetime]) -> None:
+        self.graph, self.target, self.base = graph, target, base
+        self.nodes = [(at, node) for at, node in enumerate(graph.nodes) if node.name not in host]
+        reads = constants_read(graph, lambda node: node.name not in host)
+        self.sizes = {name: resting_bytes(graph.types[name], target) for name in reads}
+        self.wanted = sorted(reads, key=lambda name: (-reads[name], self.sizes[name], name))
+        self.profile = [*live_profile(base), 0]
+
+    def streaming(
+        self, pinning: Pinning
+    ) -> tuple[tuple[Placement, ...], tuple[str, ...], dict[str, tuple[Tile, ...]]]:
+        """Placements, pinned constants, and the tiles of each node."""
+        plain, every = place(self.base), tuple(self.wanted)
+        left = self.target.sram_bytes - arena_of(plain) - sum(aligned(self.sizes[n]) for n in every)
+        if pinning != "none" and left >= 0:
+            return plain, every, self._tiles(frozenset(every), {})
+        first = self._tiles(frozenset(), self._rooms())
+        placed = self._placed(first)
+        room = self.target.sram_bytes - arena_of(placed) if pinning == "greedy" else 0
+        largest = {name: max((tile.bytes for tile in cut), default=0) for name, cut in first.items()}
+        while pinned := self._greedy(room):
+            second = self._tiles(frozenset(pinned), largest)
+            fewer = self._placed(second)
+            taken = arena_of(fewer) + sum(aligned(self.sizes[name]) for name in pinned)
+            if taken <= self.target.sram_bytes:
+                return fewer, pinned, second
+            room -= taken - self.target.sram_bytes
+        return placed, (), first
+
+    def _rooms(self) -> dict[str, int]:
+        """What one tile of each node may take."""
+        free = self.target.sram_bytes
+        return {
+            node.name: max(0, free - max(self.profile[max(at - 1, 0) : at + 1])) // SHARE
+            for at, node in self.nodes
+        }
+
+    def _tiles(self, held: frozenset[str], room: Mapping[str, int]) -> dict[str, tuple[Tile, ...]]:
+        return {
+            node.name: tiles(self.graph, node, self.target, held, room.get(node.name, 0))
+            for _, node in self.nodes
+        }
+
+    def _placed(self, cut: Mapping[str, tuple[Tile, ...]]) -> tuple[Placement, ...]:
+        """Values and tiles; tiles begin a node early where that fits, or where nothing does."""
+        early = place([*self.base, *self._buffers(cut, 1)])
+        if not self.target.array.double_buffered or arena_of(early) <= self.target.sram_bytes:
+            return early
+        late = place([*self.base, *self._buffers(cut, 0)])
+        return late if arena_of(late) < arena_of(early) else early
+
+    def _buffers(self, cut: Mapping[str, tuple[Tile, ...]], ahead: int) -> list[Lifetime]:
+        found = []
+        ahead = ahead if self.target.array.double_buffered else 0
+        for at, node in self.nodes:
+            for number, size in enumerate(buffer_sizes(cut[node.name], self.target)):
+                name = tile_buffer(node.name, number)
+                found.append(Lifetime(name, size, max(at - ahead, 0), at, "weights"))
+        return found
+
+    def _greedy(self, room: int) -> tuple[str, ...]:
+        pinned = []
+        for name in self.wanted:
+            if aligned(self.sizes[name]) <= room:
+                pinned.append(name)
+                room -= aligned(self.sizes[name])
+        return tuple(pinned)
 
 
-def _last_uses(graph: Graph, shared: dict[str, str]) -> dict[str, int]:
-    """The last node that reads each buffer; what must survive is read at the end."""
-    last: dict[str, int] = {}
-    for position, node in enumerate(graph.nodes):
-        for value in filter(None, node.inputs):
-            last[root(shared, value)] = position
-    for value in graph.results:
-        last[root(shared, value)] = len(graph.nodes)
-    return last
-
-
-def _pinned(graph: Graph, target: Target, room: int, pinning: Pinning) -> tuple[str, ...]:
-    reads = constants_read(graph, lambda node: refusal(graph, node, target) is None)
-    size = {name: resting_bytes(graph.types[name], target) for name in reads}
-    wanted = sorted(reads, key=lambda name: (-reads[name], size[name], name))
-    room_of = {name: aligned(size[name]) for name in wanted}
-    if pinning == "none" or (pinning == "all" and sum(room_of.values()) > room):
-        return ()
-    pinned = []
-    for name in wanted:
-        if room_of[name] <= room:
-            pinned.append(name)
-            room -= room_of[name]
-    return tuple(pinned)
+def buffer_sizes(cut: Sequence[Tile], target: Target) -> list[int]:
+    """The sizes of the buffers that the tiles of a node alternate between; none where nothing streams."""
+    count = 2 if target.array.double_buffered else 1
+    sizes = [max((tile.bytes for tile in cut[number::count]), default=0) for number in range(count)]
+    return [size for size in sizes if size]
