@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from nnaq.cost import bind_shapes
 from nnaq.ir.graph import Graph
+from nnaq.schedule.cascade import Striped, lower_peak
 from nnaq.schedule.commands import Command, Schedule
 from nnaq.schedule.emit import Emitter
 from nnaq.schedule.image import Image
@@ -31,10 +32,10 @@ from nnaq.targets import Target
 class Step(Schedule):
     """The commands of one step or several, and what they were made from.
 
-    graph: the bound graph, its nodes in the order in which they are issued; plan: where its values
-    rest; image: its constants in DRAM; parts: who runs on the host; setup: what has to run
-    once before the first step, pinned constants and first states brought from DRAM, as a schedule
-    of its own.
+    graph: the bound graph, its nodes in the order in which they are issued, chains in stripes; plan:
+    where its values rest; image: its constants in DRAM; parts: who runs on the host; setup: what has
+    to run once before the first step, pinned constants and first states brought from DRAM, as a
+    schedule of its own.
     """
 
     graph: Graph
@@ -64,34 +65,57 @@ def _ends(commands: list[Command], last: Schedule) -> tuple[int, ...]:
 
 
 def compile_step(
-    graph: Graph, target: Target, binding: Mapping[str, int] | None = None, pinning: Pinning = "greedy"
+    graph: Graph,
+    target: Target,
+    binding: Mapping[str, int] | None = None,
+    pinning: Pinning = "greedy",
+    cascading: bool = True,
 ) -> Step:
     """One step of a graph on a target.
 
     binding: sizes of symbolic dimensions; those it leaves out are 1. pinning: which constants rest
-    in SRAM (see `plan_memory`). Raises GraphError where the binding leaves a value without a frame.
+    in SRAM (see `plan_memory`). cascading: whether chains may run in stripes where the SRAM does not
+    hold all that the step wants (see `cascade`). Raises GraphError where the binding leaves a value
+    without a frame.
     """
-    step = bind_shapes(graph, binding)
-    parts = partition(step, target)
-    host = parts.on_host
-    step, plan = _planned(step, target, pinning, parts)
-    image = Image(step)
-    setup, body = Emitter(step, target, plan, image, host), Emitter(step, target, plan, image, host)
+    bound = bind_shapes(graph, binding)
+    parts = partition(bound, target)
+    striped, plan = _planned(bound, target, pinning, parts, cascading)
+    image = Image(striped.graph)
+    setup, body = (Emitter(striped.graph, target, plan, image, parts.on_host) for _ in range(2))
     setup.set_up()
-    for node in step.nodes:
-        if node.name in host:
+    for node in striped.graph.nodes:
+        if node.name in parts.on_host:
             body.host(node)
         elif node.op not in VIEWS or not body.is_in_place(node):
             emit_node(body, node)
     body.carry_states()
-    return Step(tuple(body.commands), step, target, plan, image, parts, Schedule(tuple(setup.commands)))
+    commands = tuple(_named(command, striped) for command in body.commands)
+    return Step(commands, striped.graph, target, plan, image, parts, Schedule(tuple(setup.commands)))
 
 
-def _planned(graph: Graph, target: Target, pinning: Pinning, parts: Partition) -> tuple[Graph, MemoryPlan]:
+def _named(command: Command, striped: Striped) -> Command:
+    """A command under the name of the node of the given graph that it works for."""
+    if command.node not in striped.origin:
+        return command
+    node, stripe = striped.origin[command.node]
+    return replace(command, node=node, part=f"{stripe} {command.part}".strip())
+
+
+def _planned(
+    graph: Graph, target: Target, pinning: Pinning, parts: Partition, cascading: bool
+) -> tuple[Striped, MemoryPlan]:
     """The nodes by critical path, and their memory; in the order they stand where only that one fits."""
+
+    def planned(graph: Graph) -> MemoryPlan:
+        return plan_memory(graph, target, pinning, parts.on_host)
+
     ordered = replace(graph, nodes=critical_path_order(graph, parts.cycles))
-    plan = plan_memory(ordered, target, pinning, parts.on_host)
-    if plan.fits or ordered.nodes == graph.nodes:
-        return ordered, plan
-    given = plan_memory(graph, target, pinning, parts.on_host)
-    return (graph, given) if given.sram_peak_bytes < plan.sram_peak_bytes else (ordered, plan)
+    plan = planned(ordered)
+    if not plan.fits and ordered.nodes != graph.nodes:
+        given = planned(graph)
+        if given.sram_peak_bytes < plan.sram_peak_bytes:
+            ordered, plan = graph, given
+    if cascading and not plan.holds_everything:
+        return lower_peak(ordered, parts.on_host, plan, planned)
+    return Striped(ordered, {}), plan

@@ -61,7 +61,7 @@ class Emitter:
             return self.view(value)
         if value not in self.graph.constants:
             return Held(value)
-        if value in self.plan.pinned and node.name not in self.on_host:
+        if value in self.plan.pinned_offsets and node.name not in self.on_host:
             return self.pinned(value)
         return self.image.stored(whole(self.graph, value, self.target))
 

@@ -33,7 +33,7 @@ from nnaq.schedule.emit import SRAM
 from nnaq.schedule.memory import Pinning
 from nnaq.schedule.places import Place, is_whole_bytes
 from nnaq.schedule.rest import from_bytes, rest_bytes, to_bytes
-from nnaq.schedule.sharing import VIEWS
+from nnaq.schedule.sharing import IN_PLACE, VIEWS
 from nnaq.targets import Target
 from nnaq.targets.gemm import sizes
 
@@ -174,6 +174,7 @@ class Machine:
 
     @do.register
     def _run(self, action: Run) -> None:
+        self._scribble(action)
         operands: list[Any] = [
             None if one is None else np.ascontiguousarray(self.read(one)).reshape(self.read(one).shape)
             for one in action.operands
@@ -182,6 +183,20 @@ class Machine:
             operands[position] = np.concatenate([self.read(part) for part in parts])
         for result, array in zip(action.results, _kernel(action.op, action.signature, operands), strict=True):
             self.write(result, array)
+
+    def _scribble(self, action: Run) -> None:
+        """Spoil what results are written over before operands are read: an engine may write early.
+
+        An elementwise result in the place of an operand is written entry by entry, after that was read.
+        """
+        taken = {operand.place for operand in action.operands if isinstance(operand, View)}
+        for result in action.results if action.op not in VIEWS else ():
+            if isinstance(result, View) and not (action.op in IN_PLACE and result.place in taken):
+                start, stop = result.span
+                if is_whole_bytes(result.kind):
+                    self._array(result)[...] ^= 0x5A
+                else:
+                    self.sram[start:stop] ^= 0x5A
 
 
 def _kernel(name: str, signature: Signature, operands: list[Any]) -> tuple[np.ndarray, ...]:

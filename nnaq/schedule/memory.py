@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from nnaq.cost.footprint import constants_read, resting_bytes, tables
 from nnaq.errors import PassError
-from nnaq.ir.graph import Graph
+from nnaq.ir.graph import Graph, Node
 from nnaq.schedule.placement import (
     Lifetime,
     Placement,
@@ -31,7 +31,7 @@ from nnaq.schedule.placement import (
 )
 from nnaq.schedule.places import Place
 from nnaq.schedule.sharing import Sharing
-from nnaq.schedule.tiling import Tile, tiles
+from nnaq.schedule.tiling import Tile, streamed, tiles
 from nnaq.targets import BOUNDARY, Target, refusal
 
 Pinning = Literal["none", "all", "greedy"]
@@ -77,6 +77,11 @@ class MemoryPlan:
     @property
     def fits(self) -> bool:
         return self.sram_peak_bytes <= self.budget_bytes
+
+    @property
+    def holds_everything(self) -> bool:
+        """Whether nothing is streamed, and all fits."""
+        return self.fits and not any(tile.pieces for cut in self.tiles.values() for tile in cut)
 
     @property
     def shared(self) -> dict[str, str]:
@@ -188,6 +193,7 @@ class _Layout:
         self.sizes = {name: resting_bytes(graph.types[name], target) for name in reads}
         self.wanted = sorted(reads, key=lambda name: (-reads[name], self.sizes[name], name))
         self.profile = [*live_profile(base), 0]
+        self.found: dict[tuple[str, tuple[str, ...]], tuple[Tile, ...]] = {}
 
     def streaming(
         self, pinning: Pinning
@@ -211,18 +217,24 @@ class _Layout:
         return placed, (), first
 
     def _rooms(self) -> dict[str, int]:
-        """What one tile of each node may take."""
-        free = self.target.sram_bytes
-        return {
-            node.name: max(0, free - max(self.profile[max(at - 1, 0) : at + 1])) // SHARE
+        """What one tile of each node may take; twice what fills the array where no room is left anyway."""
+        array = 2 * self.target.array.rows * self.target.array.columns
+        free = (
+            (node.name, self.target.sram_bytes - max(self.profile[max(at - 1, 0) : at + 1]))
             for at, node in self.nodes
-        }
+        )
+        return {name: room // SHARE if room > 0 else array for name, room in free}
 
     def _tiles(self, held: frozenset[str], room: Mapping[str, int]) -> dict[str, tuple[Tile, ...]]:
-        return {
-            node.name: tiles(self.graph, node, self.target, held, room.get(node.name, 0))
-            for _, node in self.nodes
-        }
+        return {node.name: self._tiles_of(node, held, room.get(node.name, 0)) for _, node in self.nodes}
+
+    def _tiles_of(self, node: Node, held: frozenset[str], room: int) -> tuple[Tile, ...]:
+        """The tiles of a node; those of before where it streams the same again."""
+        brought = streamed(self.graph, node, held)
+        before = self.found.get((node.name, brought))
+        if before is None or max(tile.bytes for tile in before) > room:
+            before = self.found[node.name, brought] = tiles(self.graph, node, self.target, brought, room)
+        return before
 
     def _placed(self, cut: Mapping[str, tuple[Tile, ...]]) -> tuple[Placement, ...]:
         """Values and tiles; tiles begin a node early where that fits, or where nothing does."""

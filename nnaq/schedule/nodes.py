@@ -41,7 +41,7 @@ class Accelerated:
     def __init__(self, emitter: Emitter, node: Node) -> None:
         self.emitter, self.node = emitter, node
         self.graph, self.target, self.plan = emitter.graph, emitter.target, emitter.plan
-        self.cost = op_cost(self.graph, node, self.target, frozenset(self.plan.pinned))
+        self.cost = op_cost(self.graph, node, self.target, self.plan.pinned_offsets)
         self.tiles, self.signature = self.plan.tiles[node.name], self.graph.signature(node)
 
     def bring(self, number: int) -> dict[str, list[View]]:
@@ -229,16 +229,16 @@ class Whole(Accelerated):
             self.emitter.emit(engine, self.node.name, cycles, Take(tuple(held)), part, reads)
 
     def _pinned_palettes(self) -> list[str]:
-        names = (v for v in dict.fromkeys(self.node.inputs) if v in self.plan.pinned)
+        names = (v for v in dict.fromkeys(self.node.inputs) if v in self.plan.pinned_offsets)
         return [v for v in names if self.emitter.pinned(v).kind.palette is not None]
 
     def _pick(self) -> list[int]:
         """Fetch the entries that are picked of constants in DRAM, if any."""
-        taken = streamed(self.graph, self.node, frozenset(self.plan.pinned))
+        taken = streamed(self.graph, self.node, self.plan.pinned_offsets)
         read = bytes_read(self.graph, self.node, self.target)
         size = sum(
             read[v] for v in dict.fromkeys(self.node.inputs)
-            if v in self.graph.constants and v not in taken and v not in self.plan.pinned
+            if v in self.graph.constants and v not in taken and v not in self.plan.pinned_offsets
         )  # fmt: skip
         if not size:
             return []

@@ -12,10 +12,10 @@ crosses once: two points per value stand between its maker and its readers, one 
 
 States rest on the accelerator, whoever reads and makes them.
 
-Moving a set of nodes to the host saves at most the values between the set and nodes that are the
-host's for sure, and what its nodes take less there. A node whose host cycles exceed its accelerator
-cycles by more than that stays on the accelerator, so that only the neighbourhoods of host nodes are
-cut.
+Moving a set of nodes that hang together to the host saves at most the values between the set and
+nodes that are the host's for sure, and what its nodes take less there. A node that is farther from
+those than that, in cycles lost on every way there, stays on the accelerator, so that only the
+neighbourhoods of host nodes are cut.
 
 Regions are convex: no path leaves one and comes back. A node's depth is the largest number of side
 changes on a path that ends in it; a region is what hangs together of one side and one depth.
@@ -23,6 +23,7 @@ changes on a path that ends in it; a region is what hangs together of one side a
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 import networkx as nx
 
@@ -69,6 +70,10 @@ class Costs:
         self.sure = frozenset(refused(graph, target))
         self.states = dict.fromkeys(state.input for state in graph.states)
         self.carried = {state.output for state in graph.states}
+        self.values = {
+            n.name: [v for v in (*n.inputs, *n.outputs) if v in graph.producer or v in self.states]
+            for n in graph.nodes
+        }
         self.free = [node for node in graph.nodes if node.name not in self.sure]
         self.accelerator = {node.name: op_cost(graph, node, target).cycles for node in self.free}
         self.host = {node.name: self._on_host(node) for node in graph.nodes}
@@ -104,29 +109,55 @@ class Costs:
 
     def moved(self) -> frozenset[str]:
         """The free nodes that are cheaper on the host, by cuts around the host's own."""
-        undecided = {node.name for node in self.free}
-        found: set[str] = set()
-        left = -1
+        undecided, left = {node.name for node in self.free}, -1
         while len(undecided) != left:
             left = len(undecided)
-            for part in self._parts(undecided):
-                saved = sum(map(self.crossing, self._border(part)))
-                saved += sum(max(0, self.accelerator[name] - self.host[name]) for name in part)
-                undecided -= {name for name in part if self.host[name] - self.accelerator[name] > saved}
-        for part in self._parts(undecided):
-            found |= self._cut(part)
-        return frozenset(found)
+            undecided = {name for part in self._parts(undecided) for name in self._near(part)}
+        return frozenset(name for part in self._parts(undecided) for name in self._cut(part))
 
-    def _parts(self, names: Collection[str]) -> list[set[str]]:
+    def _beside(self, name: str) -> Iterator[str]:
+        """Makers and readers of the values that a node reads or makes."""
+        for value in self._touched([name]):
+            maker, readers = self.ends(value)
+            yield maker
+            yield from readers
+
+    def _parts(self, names: set[str]) -> Iterator[set[str]]:
         """What hangs together of some nodes."""
-        together = self.graph.dag.subgraph(names).to_undirected(as_view=True)
-        return list(nx.connected_components(together))
+        seen: set[str] = set()
+        for first in sorted(names):
+            part, waiting = set[str](), [first]
+            while waiting:
+                name = waiting.pop()
+                if name in names and name not in seen:
+                    seen.add(name)
+                    part.add(name)
+                    waiting += self._beside(name)
+            if part:
+                yield part
+
+    def _near(self, part: set[str]) -> set[str]:
+        """The nodes of a part that may pay on the host, by the shortest way there from where moving saves."""
+        more = {name: self.host[name] - self.accelerator[name] for name in part}
+        limit = sum(map(self.crossing, self._border(part))) - sum(min(0, extra) for extra in more.values())
+        begins = [n for n in sorted(part) if more[n] < 0 or not self.sure.isdisjoint(self._beside(n))]
+        waiting = [(max(0, more[name]), name) for name in begins]
+        heapify(waiting)
+        found: set[str] = set()
+        while waiting:
+            way, name = heappop(waiting)
+            if way > limit:
+                break
+            if name not in found:
+                found.add(name)
+                for other in self._beside(name):
+                    if other in part and other not in found:
+                        heappush(waiting, (way + max(0, more[other]), other))
+        return found
 
     def _touched(self, names: Collection[str]) -> dict[str, None]:
         """Values that nodes read or make and that some node or a state holds; in order."""
-        nodes = [self.graph.dag.nodes[name]["node"] for name in sorted(names)]
-        values = (v for node in nodes for v in (*node.inputs, *node.outputs))
-        return {v: None for v in values if v in self.graph.producer or v in self.states}
+        return {v: None for name in sorted(names) for v in self.values[name]}
 
     def _border(self, part: set[str]) -> Iterator[str]:
         """Values between a set of nodes and those that are the host's for sure."""

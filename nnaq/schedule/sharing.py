@@ -15,7 +15,7 @@ A slice and a join make one buffer live longer than two would. They are views on
 alive at once do not rise over the most that is alive anywhere.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -125,15 +125,16 @@ class Sharing:
     def _count(self, value: str, life: Life, sign: int) -> None:
         self.profile[life[0] : life[1] + 1] += sign * aligned(self.size[value])
 
-    def _is_free(self, child: str, parent: str) -> bool:
-        """Whether joining two buffers keeps what is alive at once below the most there is anywhere."""
-        root, one = self.root(parent), self.life[child]
-        other = self.life[root]
-        low, high = min(one[0], other[0]), max(one[1], other[1]) + 1
-        after = self.profile[low:high] + aligned(self.size[root])
-        after[one[0] - low : one[1] + 1 - low] -= aligned(self.size[child])
-        after[other[0] - low : other[1] + 1 - low] -= aligned(self.size[root])
-        return int(after.max()) <= max(self.most, int(self.profile[low:high].max()))
+    def _is_free(self, children: Sequence[str], parent: str) -> bool:
+        """Whether joining buffers keeps what is alive at once below the most there is anywhere."""
+        root = self.root(parent)
+        lives = [self.life[root], *(self.life[child] for child in children)]
+        low, high = min(first for first, _ in lives), max(last for _, last in lives) + 1
+        before = self.profile[low:high]
+        after = before + aligned(self.size[root])
+        for value, (first, last) in zip([root, *children], lives, strict=True):
+            after[first - low : last + 1 - low] -= aligned(self.size[value])
+        return int(after.max()) <= max(self.most, int(before.max()))
 
     def _reshape(self, node: Node) -> None:
         if node.op == "reshape" and self._rest(node.inputs[0], node.outputs[0]):
@@ -148,7 +149,7 @@ class Sharing:
         result = node.outputs[0]
         if not is_whole_bytes(kind) or result in self.reshaped or min(c[2] for c in found.values()) < 1:
             return
-        if self._is_free(result, node.inputs[0]):
+        if self._is_free([result], node.inputs[0]):
             self._join(result, node.inputs[0], tuple((a, *c) for a, c in sorted(found.items())))
 
     def _concat(self, node: Node) -> None:
@@ -158,12 +159,17 @@ class Sharing:
         kind = self.graph.types[result]
         axis, start = int(node.attrs["axis"]) % kind.rank, 0  # type: ignore[arg-type]
         is_packed = all(size == 1 for size in sizes(kind)[:axis])
-        for value in node.inputs:
+        loose: dict[str, tuple[Cut, ...]] = {}
+        for value in node.inputs if is_whole_bytes(kind) else ():
             stop = start + sizes(self.graph.types[value])[axis]
-            is_loose = self._can_move(value, node) and (is_packed or value not in self.reshaped)
-            if is_loose and is_whole_bytes(kind) and self._is_free(value, result):
-                self._join(value, result, ((axis, start, stop, 1),))
+            if self._can_move(value, node) and (is_packed or value not in self.reshaped):
+                loose[value] = ((axis, start, stop, 1),)
             start = stop
+        # All at once, or one by one: together they need the result's room only once.
+        is_free = self._is_free(list(loose), result)
+        for value, place in loose.items():
+            if is_free or self._is_free([value], result):
+                self._join(value, result, place)
 
     def _can_move(self, value: str, node: Node) -> bool:
         """Whether an operand of a join has a buffer that is its alone to give up."""

@@ -11,7 +11,9 @@ A tile brings the pieces it needs of the constants that are streamed. Pieces are
 so that each is a stretch of bytes in DRAM.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, lcm, prod
 
 import numpy as np
@@ -34,19 +36,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the first axes of a constant; kind: its type at rest."""
+    """A stretch of the first axes of a constant; kind: its type at rest, the scales of codes left out."""
 
     constant: str
     part: tuple[Span, ...]
     kind: TensorType
-
-    @property
-    def bytes(self) -> int:
-        return rest_bytes(self.kind)
-
-    @property
-    def index(self) -> tuple[slice, ...]:
-        return tuple(slice(*span) for span in self.part)
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ class Tile:
     outputs: Span | None = None
     inputs: Span | None = None
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """Room for the pieces, each at an aligned offset."""
         return sum(aligned(piece.bytes) for piece in self.pieces)
@@ -74,7 +69,7 @@ def is_layer(graph: Graph, node: Node) -> bool:
     return narrow_of(node.attrs, graph.signature(node).input(0)) is None
 
 
-def streamed(graph: Graph, node: Node, held: frozenset[str]) -> tuple[str, ...]:
+def streamed(graph: Graph, node: Node, held: Collection[str]) -> tuple[str, ...]:
     """The constants that a node streams: what is not held in SRAM, and not picked entry by entry."""
     picked = lookup(node.op).reads(graph.signature(node))
     return tuple(
@@ -86,9 +81,8 @@ def streamed(graph: Graph, node: Node, held: frozenset[str]) -> tuple[str, ...]:
     )
 
 
-def tiles(graph: Graph, node: Node, target: Target, held: frozenset[str], room: int) -> tuple[Tile, ...]:
-    """The tiles of a node, none larger than `room` where that can be helped. held: constants in SRAM."""
-    brought = streamed(graph, node, held)
+def tiles(graph: Graph, node: Node, target: Target, brought: tuple[str, ...], room: int) -> tuple[Tile, ...]:
+    """The tiles of a node that streams `brought`, none larger than `room` where that can be helped."""
     if not is_layer(graph, node):
         return _stretches(graph, brought, target, room)
     width, depth = _size(graph, node, target, brought, room)
@@ -154,17 +148,18 @@ def whole(graph: Graph, constant: str, target: Target) -> Piece:
 
 def _piece(graph: Graph, constant: str, part: tuple[Span, ...], target: Target) -> Piece:
     kind = at_rest(graph.types[constant], target)
+    if not part:
+        return Piece(constant, part, kind, rest_bytes(kind))
     shape = sizes(kind)
     taken = (*(stop - start for start, stop in part), *shape[len(part) :])
-    palette, quant = kind.palette, kind.quant
-    if palette is not None and part:
+    palette = kind.palette
+    if palette is not None:
         palette = _part_of_palette(palette, part[0])
         if palette.zeros is not None:
             codes = graph.constants[constant][tuple(slice(*span) for span in part)]
             palette = replace(palette, zeros=int(codes.size - np.count_nonzero(codes)))
-    if quant is not None and quant.axis is not None and quant.axis < len(part):
-        quant = replace(quant, scale=quant.scale[slice(*part[quant.axis])])
-    return Piece(constant, part, replace(kind, shape=taken, palette=palette, quant=quant))
+    kind = TensorType(kind.dtype, taken, None, palette)
+    return Piece(constant, part, kind, rest_bytes(kind))
 
 
 def _part_of_palette(palette: Palette, rows: Span) -> Palette:

@@ -19,9 +19,14 @@ from nnaq.schedule import compile_step, plan_memory, verify_plan
 from nnaq.schedule.placement import (
     ALIGNMENT,
     Lifetime,
+    arena_of,
+    greedy_order,
     max_live_bytes,
     place,
+    place_in_order,
+    verify_placements,
 )
+from nnaq.schedule.places import Place
 from nnaq.targets import load_target
 
 EDGE8, SUB8 = load_target("edge8"), load_target("edge8-sub8")
@@ -131,8 +136,8 @@ def test_a_full_chip_is_told_and_not_raised():
     plan = plan_of(layer(), target=tiny)
     assert not plan.fits
     assert plan.pinned == ()
-    # x, y, and two tiles of one weight each: with bias, multiplier and shift, and with none of them.
-    assert plan.sram_peak_bytes == 64 + 96 + 4 * 16 + 16
+    # x, y, and two tiles that fill the array: one with a bias, one with a multiplier and a shift per column.
+    assert plan.sram_peak_bytes == 64 + 96 + (1024 + 4 * 32) + (1024 + 4 * 32 + 32)
 
 
 def test_a_plan_is_plain_data():
@@ -185,3 +190,83 @@ def test_a_state_is_written_once_nobody_reads_it():
     assert early.arena_bytes == late.arena_bytes - 32 == 32 + 32 + 64
     for graph in (shift_register(True), shift_register(False)):
         assert same_in_the_arena(compile_step(graph, EDGE8), graph)
+
+
+@given(st.lists(SPANS, max_size=25))
+def test_moves_never_leave_a_larger_arena_than_greedy(spans):
+    order = greedy_order(buffers(spans))
+    assert arena_of(place(buffers(spans))) <= arena_of(place_in_order(order))
+    verify_placements(place(buffers(spans)), arena_of(place(buffers(spans))))
+
+
+def test_moves_find_an_arena_that_greedy_misses():
+    spans = [(48, 3, 4), (48, 4, 5), (64, 4, 5), (80, 0, 3)]
+    found, greedy = place(buffers(spans)), place_in_order(greedy_order(buffers(spans)))
+    assert arena_of(found) == max_live_bytes(buffers(spans)) == 160 < arena_of(greedy) == 176
+
+
+def chain(*stages) -> Graph:
+    """Operators one after the other on [2, 32]; a pair joins the value before it."""
+    build = Lowered("chain")
+    x = build.input("x", parse_type(CODES.format("2,32")))
+    for number, (op, attrs) in enumerate(stages):
+        operands = (x, x) if op == "concat" else (x,)
+        (x,) = build.crossed(op, operands, (CODES.format(""),), f"v{number}", **attrs)
+    build.output(x)
+    return verify(build.build())
+
+
+def test_an_elementwise_chain_rests_in_one_buffer():
+    graph = chain(("tanh", {}), ("relu", {}), ("rescale", {}))
+    assert plan_of(graph).shared == {"v0": "x", "v1": "x", "v2": "x"}
+    assert plan_of(graph).arena_bytes == 64
+
+
+def test_what_is_read_again_is_not_written_over():
+    build = Lowered("residual")
+    x = build.input("x", parse_type(CODES.format("64")))
+    (a,) = build.crossed("tanh", (x,), (CODES.format(""),), "a")
+    (b,) = build.crossed("add", (a, x), (CODES.format(""),), "b")
+    build.output(b)
+    graph = verify(build.build())
+    assert plan_of(graph).shared in ({"b": "a"}, {"b": "x"})
+    assert plan_of(graph).arena_bytes == 128
+    assert same_in_the_arena(compile_step(graph, EDGE8), graph)
+
+
+def test_slices_are_views_in_steps_and_joins_are_made_in_place():
+    build = Lowered("halves")
+    x = build.input("x", parse_type(CODES.format("4,32")))
+    cuts = [{"starts": (s,), "ends": (s + 16,), "axes": (1,), "steps": (1,)} for s in (0, 16)]
+    halves = [
+        build.crossed("slice", (x,), (CODES.format(""),), f"h{i}", **cut)[0] for i, cut in enumerate(cuts)
+    ]
+    made = [
+        build.crossed("reverse", (h,), (CODES.format(""),), f"r{i}", axes=(1,))[0]
+        for i, h in enumerate(halves)
+    ]
+    (joined,) = build.crossed("concat", tuple(made), (CODES.format(""),), "joined", axis=1)
+    build.output(joined)
+    graph = verify(build.build())
+    plan, step = plan_of(graph), compile_step(graph, EDGE8)
+    assert plan.shared == {"h0": "x", "h1": "x", "r0": "joined", "r1": "joined"}
+    assert plan.places["h1"] == Place("x", 16, (32, 1))
+    assert plan.places["r1"] == Place("joined", 16, (32, 1))
+    assert plan.arena_bytes == 2 * 128
+    assert {command.node for command in step.commands} == {"r0", "r1"}
+    assert same_in_the_arena(step, graph)
+
+
+def test_a_slice_that_outlives_a_large_operand_is_copied():
+    build = Lowered("last")
+    x = build.input("x", parse_type(CODES.format("64,32")))
+    (wide,) = build.crossed("reverse", (x,), (CODES.format(""),), "wide", axes=(0,))
+    cut = {"starts": (63,), "ends": (64,), "axes": (0,), "steps": (1,)}
+    (last,) = build.crossed("slice", (wide,), (CODES.format(""),), "last", **cut)
+    (other,) = build.crossed("reverse", (x,), (CODES.format(""),), "other", axes=(1,))
+    (again,) = build.crossed("reverse", (other,), (CODES.format(""),), "again", axes=(1,))
+    build.output(last)
+    build.output(again)
+    graph = verify(build.build())
+    assert "last" not in plan_of(graph).shared
+    assert same_in_the_arena(compile_step(graph, EDGE8), graph)
