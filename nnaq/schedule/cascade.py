@@ -157,6 +157,8 @@ def lower_peak(
 ) -> tuple[Striped, MemoryPlan]:
     """The graph with chains in stripes where the peak is, as long as that lowers it, and its plan.
 
+    Each stripe streams anew what is not pinned: where the step fits as it is, no more may be streamed.
+
     planned: the plan of another graph. At most `ROUNDS` chains are cut.
     """
     found = Striped(graph, {})
@@ -169,6 +171,7 @@ def lower_peak(
             for count in STRIPES
             if (striped := in_stripes(found, chain, count)) is not None
             for other in [planned(striped.graph)]
+            if not plan.fits or other.streamed_bytes <= plan.streamed_bytes
         ]
         best = min(tried, key=lambda one: one[:2], default=None)
         if best is None or best[0] >= plan.arena_bytes:

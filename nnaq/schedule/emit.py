@@ -1,10 +1,13 @@
 """Commands as they are added: operands settled, waits found; moves of bytes, and nodes of the host."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from math import ceil
 from types import MappingProxyType
 
+from nnaq.cost.footprint import constant_bytes
+from nnaq.cost.host import host_cycles
 from nnaq.ir.graph import Graph, Node
-from nnaq.ir.op import lookup
 from nnaq.schedule.actions import Action, Held, Move, Operand, Run, Stored, View
 from nnaq.schedule.commands import Command, Engine
 from nnaq.schedule.hazards import Hazards
@@ -29,6 +32,7 @@ class Emitter:
         self.graph, self.target, self.plan, self.image, self.on_host = graph, target, plan, image, on_host
         self.offsets = {p.buffer.name: p.offset for p in plan.placements}
         self.commands: list[Command] = []
+        self.codes: dict[str, Fraction] = {}
         self.hazards = Hazards(plan.sram_peak_bytes)
 
     def set_up(self) -> None:
@@ -113,7 +117,7 @@ class Emitter:
         """Copy sources to destinations, at the pace of the memory that the sources are in."""
         size = sum(view.span[1] - view.span[0] for _, view in pairs)
         is_inside = all(isinstance(source, View) for source, _ in pairs)
-        cycles = self.target.sram.cycles(2 * size) if is_inside else self.target.dram.cycles(size)
+        cycles = self.target.sram.cycles(2 * size) if is_inside else self.transfer_cycles(size)
         self.emit(
             engine, name, cycles, Move(tuple(pairs)), part,
             dram_bytes=0 if is_inside else size, sram_bytes=2 * size if is_inside else 0,
@@ -128,10 +132,22 @@ class Emitter:
         times: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Bring pieces from DRAM to offsets in SRAM. times: constants that come more than once."""
-        size = sum(piece.bytes * times.get(piece.constant, 1) for piece, _ in pieces)
+        sizes = [self.moved_bytes(piece) * times.get(piece.constant, 1) for piece, _ in pieces]
         pairs = tuple((self.image.stored(p), View(p.kind, Place(SRAM, at))) for p, at in pieces)
-        cycles = self.target.dram.cycles(size)
-        self.emit("dma", node, cycles, Move(pairs), part, after=after, dram_bytes=size)
+        cycles = self.transfer_cycles(*sizes)
+        self.emit("dma", node, cycles, Move(pairs), part, after=after, dram_bytes=sum(sizes))
+
+    def transfer_cycles(self, *moved: int) -> int:
+        """Cycles of transfers from DRAM that are asked for at once."""
+        return self.target.dma.cycles(self.target.dram, *moved)
+
+    def moved_bytes(self, piece: Piece) -> int:
+        """What a piece takes on its way: its share of what its constant does, which a code may make fewer."""
+        name = piece.constant
+        if name not in self.codes:
+            plain = whole(self.graph, name, self.target).bytes
+            self.codes[name] = Fraction(constant_bytes(self.graph, name, self.target), max(1, plain))
+        return ceil(piece.bytes * self.codes[name])
 
     def carry_states(self) -> None:
         """Copy next states that were not made in their state's buffer, all at once."""
@@ -157,10 +173,9 @@ class Emitter:
     def host(self, node: Node) -> None:
         """The whole node on the host; codes in SRAM cross."""
         signature = self.graph.signature(node)
-        work = lookup(node.op).work(signature)
         crossing = {v for v in (*node.inputs, *node.outputs) if v in self.plan.places}
         size = sum(span[1] - span[0] for span in (self.view(v).span for v in crossing))
-        cycles = self.target.host.cycles(work.macs + work.elementwise + work.lookups, size)
+        cycles = host_cycles(node.op, signature, self.target.host, size)
         operands = tuple(self.operand(node, v) for v in node.inputs)
         results = tuple(map(self.result, node.outputs))
         self.emit("host", node.name, cycles, Run(node.op, signature, operands, (), results))

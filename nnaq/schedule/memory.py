@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from nnaq.cost.footprint import constants_read, resting_bytes, tables
+from nnaq.cost.footprint import constant_bytes, constants_read, resting_bytes, tables
 from nnaq.errors import PassError
 from nnaq.ir.graph import Graph, Node
 from nnaq.schedule.placement import (
@@ -31,7 +31,7 @@ from nnaq.schedule.placement import (
 )
 from nnaq.schedule.places import Place
 from nnaq.schedule.sharing import Sharing
-from nnaq.schedule.tiling import Tile, streamed, tiles
+from nnaq.schedule.tiling import Tile, streamed, tiles, whole
 from nnaq.targets import BOUNDARY, Target, refusal
 
 Pinning = Literal["none", "all", "greedy"]
@@ -48,7 +48,8 @@ class MemoryPlan:
     places          where each value that rests in SRAM lies in its buffer
     pinned          constants that rest in SRAM, above the arena, at pinned_offsets
     tiles           for each node of the accelerator the tiles it runs in
-    weight_bytes    all constants but look-up tables, as they rest: palettes packed, if the target takes them
+    weight_bytes    all constants but look-up tables, as they rest: palettes packed and entropy coded, where
+                    the target takes that; their room in SRAM is that of indices or plain codes
     table_bytes     look-up tables
     state_bytes     states, each once
     arena_bytes     activations, states and streamed tiles; max_live_bytes is the bound below which
@@ -81,7 +82,12 @@ class MemoryPlan:
     @property
     def holds_everything(self) -> bool:
         """Whether nothing is streamed, and all fits."""
-        return self.fits and not any(tile.pieces for cut in self.tiles.values() for tile in cut)
+        return self.fits and not self.streamed_bytes
+
+    @property
+    def streamed_bytes(self) -> int:
+        """Bytes of all tiles that a step brings, before any entropy code."""
+        return sum(piece.bytes for cut in self.tiles.values() for tile in cut for piece in tile.pieces)
 
     @property
     def shared(self) -> dict[str, str]:
@@ -123,13 +129,13 @@ def plan_memory(
     sharing = Sharing(graph, target, dict.fromkeys(values_in_sram(graph, host)))
     layout = _Layout(graph, target, host, sharing.buffers())
     placements, pinned, cut = layout.streaming(pinning)
-    constants = {name: resting_bytes(graph.types[name], target) for name in constants_read(graph)}
+    constants = {name: constant_bytes(graph, name, target) for name in constants_read(graph)}
     table_bytes = sum(constants[name] for name in tables(graph))
     arena = arena_of(placements)
     offsets, end = {}, arena
     for name in pinned:
         offsets[name] = end
-        end += aligned(constants[name])
+        end += aligned(whole(graph, name, target).bytes)
     plan = MemoryPlan(
         placements,
         sharing.places(),
@@ -190,7 +196,7 @@ class _Layout:
         self.graph, self.target, self.base = graph, target, base
         self.nodes = [(at, node) for at, node in enumerate(graph.nodes) if node.name not in host]
         reads = constants_read(graph, lambda node: node.name not in host)
-        self.sizes = {name: resting_bytes(graph.types[name], target) for name in reads}
+        self.sizes = {name: whole(graph, name, target).bytes for name in reads}
         self.wanted = sorted(reads, key=lambda name: (-reads[name], self.sizes[name], name))
         self.profile = [*live_profile(base), 0]
         self.found: dict[tuple[str, tuple[str, ...]], tuple[Tile, ...]] = {}

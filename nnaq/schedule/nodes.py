@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import accumulate
 from math import ceil
 
+from nnaq.cost.footprint import is_entropy_coded
 from nnaq.cost.operator import OpCost, bytes_read, op_cost
 from nnaq.ir.graph import Node
 from nnaq.ir.op import Signature, lookup
@@ -15,10 +16,11 @@ from nnaq.schedule.memory import tile_buffer
 from nnaq.schedule.placement import aligned
 from nnaq.schedule.places import Place, cut
 from nnaq.schedule.tiling import Piece, Tile, is_layer, streamed
-from nnaq.targets import Target
+from nnaq.targets import Target, at_rest
 from nnaq.targets.gemm import sizes
 
-AT_EVERY_FRAME = {"lstm": (4, 6), "gru": (3,)}
+AT_EVERY_FRAME = {"lstm": (4,), "gru": (3,)}
+PROJECTION = 6
 """Weights that a recurrent operator multiplies at every frame: tiled, they come again at each."""
 
 
@@ -70,7 +72,13 @@ class Accelerated:
         if len(self.tiles) == 1 or not places:
             return {}
         frames = sizes(self.signature.input(0))[0]
-        return {self.node.inputs[at]: frames for at in places if at < len(self.node.inputs)}
+        places += (PROJECTION,) if self.node.attrs.get("projected", False) else ()
+        return {self.node.inputs[at]: frames for at in places}
+
+    def is_coded(self, constant: str) -> bool:
+        """Whether a constant has to be expanded: it rests as indices or in an entropy code."""
+        kind = at_rest(self.graph.types[constant], self.target)
+        return kind.palette is not None or is_entropy_coded(kind, self.target)
 
     def expand(self, pairs: Iterable[tuple[View, Held]], cycles: int, part: str) -> None:
         """Turn indices into codes, if there are any."""
@@ -112,7 +120,7 @@ class Layer(Accelerated):
                 vectors.append(self.emitter.emit("vector", self.node.name, cycles, action, part))
 
     def _expanded(self, number: int, weight: Operand, cycles: int) -> Operand:
-        if not isinstance(weight, View) or weight.kind.palette is None:
+        if not isinstance(weight, View) or not self.is_coded(self.node.inputs[1]):
             return weight
         codes = Held(f"{self.node.name}.codes{number}")
         self.expand([(weight, codes)], cycles, f"tile {number}")
@@ -214,12 +222,12 @@ class Whole(Accelerated):
         """Bring a tile; what is not there any more when the operator runs is held in registers."""
         part, keeps = f"tile {number}", len(self.tiles) > 1
         views = [(name, view) for name, found in self.bring(number).items() for view in found]
-        views += [(name, self.emitter.pinned(name)) for name in self._pinned_palettes() if number == 0]
+        views += [(name, self.emitter.pinned(name)) for name in self._pinned_codes() if number == 0]
         held: list[tuple[View, Held]] = []
         indices: list[tuple[View, Held]] = []
         for name, view in views:
             register = Held(f"{self.node.name}.{name}.{len(parts.get(name, ()))}")
-            packed = view.kind.palette is not None
+            packed = self.is_coded(name)
             if packed or keeps:
                 (indices if packed else held).append((view, register))
             parts.setdefault(name, []).append(register if packed or keeps else view)
@@ -228,9 +236,9 @@ class Whole(Accelerated):
             reads = [register for _, register in indices]
             self.emitter.emit(engine, self.node.name, cycles, Take(tuple(held)), part, reads)
 
-    def _pinned_palettes(self) -> list[str]:
+    def _pinned_codes(self) -> list[str]:
         names = (v for v in dict.fromkeys(self.node.inputs) if v in self.plan.pinned_offsets)
-        return [v for v in names if self.emitter.pinned(v).kind.palette is not None]
+        return [name for name in names if self.is_coded(name)]
 
     def _pick(self) -> list[int]:
         """Fetch the entries that are picked of constants in DRAM, if any."""
@@ -242,7 +250,7 @@ class Whole(Accelerated):
         )  # fmt: skip
         if not size:
             return []
-        cycles = self.target.dram.cycles(size)
+        cycles = self.emitter.transfer_cycles(size)
         return [self.emitter.emit("dma", self.node.name, cycles, None, "picked", dram_bytes=size)]
 
     def _run(

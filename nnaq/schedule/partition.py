@@ -28,9 +28,9 @@ from heapq import heapify, heappop, heappush
 import networkx as nx
 
 from nnaq.cost.footprint import resting_bytes
+from nnaq.cost.host import host_cycles
 from nnaq.cost.operator import op_cost
-from nnaq.ir.graph import Graph, Node
-from nnaq.ir.op import lookup
+from nnaq.ir.graph import Graph
 from nnaq.schedule.memory import refused
 from nnaq.targets import Target
 
@@ -76,7 +76,7 @@ class Costs:
         }
         self.free = [node for node in graph.nodes if node.name not in self.sure]
         self.accelerator = {node.name: op_cost(graph, node, target).cycles for node in self.free}
-        self.host = {node.name: self._on_host(node) for node in graph.nodes}
+        self.host = {n.name: host_cycles(n.op, graph.signature(n), target.host, 0) for n in graph.nodes}
 
     def ends(self, value: str) -> tuple[str, list[str]]:
         """Who makes a value, and who reads it."""
@@ -84,14 +84,12 @@ class Costs:
         readers += [ACCELERATOR] * (value in self.carried)
         return ACCELERATOR if value in self.states else self.graph.producer[value].name, readers
 
-    def _on_host(self, node: Node) -> int:
-        work = lookup(node.op).work(self.graph.signature(node))
-        return self.target.host.cycles(work.macs + work.elementwise + work.lookups, 0)
-
     def crossing(self, value: str) -> int:
         """Cycles of a value that crosses; reals never do."""
         kind = self.graph.types[value]
-        return 0 if kind.dtype == "f32" else self.target.host.cycles(0, resting_bytes(kind, self.target))
+        if kind.dtype == "f32" or not self.target.has_accelerator:
+            return 0
+        return self.target.host.crossing_cycles(resting_bytes(kind, self.target))
 
     def cycles(self, on_host: Collection[str]) -> dict[str, int]:
         """Cycles of each node on its side, crossings not counted."""

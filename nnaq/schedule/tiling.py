@@ -18,7 +18,6 @@ from math import ceil, lcm, prod
 
 import numpy as np
 
-from nnaq.cost.footprint import resting_bytes
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import lookup
 from nnaq.ir.types import Palette, TensorType
@@ -171,7 +170,7 @@ def _part_of_palette(palette: Palette, rows: Span) -> Palette:
 
 def _stretches(graph: Graph, brought: tuple[str, ...], target: Target, room: int) -> tuple[Tile, ...]:
     """The constants one after the other, in stretches of rows, as many in a tile as go in."""
-    total = sum(resting_bytes(graph.types[v], target) for v in brought)
+    total = sum(whole(graph, v, target).bytes for v in brought)
     limit = max(min(room, ceil(total / STRETCHES)), 1)
     found: list[list[Piece]] = [[]]
     filled = 0
@@ -187,10 +186,10 @@ def _stretches(graph: Graph, brought: tuple[str, ...], target: Target, room: int
 def _rows(graph: Graph, constant: str, target: Target, limit: int) -> tuple[Piece, ...]:
     """A constant in stretches of rows of at most `limit` bytes, or of as few rows as share a table."""
     kind = at_rest(graph.types[constant], target)
-    if not kind.shape or resting_bytes(kind, target) <= limit:
+    if not kind.shape or rest_bytes(kind) <= limit:
         return (whole(graph, constant, target),)
     rows, unit = sizes(kind)[0], (kind.palette.rows if kind.palette else 0) or 1
-    step = max(unit, limit * rows // resting_bytes(kind, target) // unit * unit)
+    step = max(unit, limit * rows // rest_bytes(kind) // unit * unit)
     return tuple(
         _piece(graph, constant, ((start, min(start + step, rows)),), target) for start in range(0, rows, step)
     )

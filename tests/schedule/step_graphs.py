@@ -147,9 +147,16 @@ def machines(draw) -> Target:
         dataflow=draw(st.sampled_from(["weight_stationary", "output_stationary"])),
         double_buffered=draw(st.booleans()),
     )
-    sram = replace(base.sram, bytes=draw(st.sampled_from([1 << 10, 1 << 12, 1 << 14, 1 << 19])))
+    sram = replace(
+        base.sram,
+        bytes=draw(st.sampled_from([1 << 10, 1 << 12, 1 << 14, 1 << 19])),
+        banks=draw(st.integers(1, 4)),
+        burst_bytes=draw(st.sampled_from([1, 64])),
+    )
+    dma = replace(base.dma, channels=draw(st.integers(1, 3)), start_cycles=draw(st.integers(0, 50)))
+    unit = base.decompression and replace(base.decompression, entropy=draw(st.booleans()))
     exclude = draw(st.sampled_from([(), (), ("tanh",), ("add", "transpose")]))
-    return replace(base, array=array, sram=sram, exclude=exclude)
+    return replace(base, array=array, sram=sram, dma=dma, decompression=unit, exclude=exclude)
 
 
 def random_inputs(graph: Graph, seed: int) -> dict[str, np.ndarray]:
