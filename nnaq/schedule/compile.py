@@ -32,13 +32,15 @@ from nnaq.targets import Target
 class Step(Schedule):
     """The commands of one step or several, and what they were made from.
 
-    graph: the bound graph, its nodes in the order in which they are issued, chains in stripes; plan:
-    where its values rest; image: its constants in DRAM; parts: who runs on the host; setup: what has
-    to run once before the first step, pinned constants and first states brought from DRAM, as a
+    graph: the bound graph, its nodes in the order in which they are issued, chains in stripes; origin:
+    for the nodes of stripes, the node of the given graph and which stripe of it; plan: where values
+    rest; image: the constants in DRAM; parts: who runs on the host, by the given graph; setup: what
+    has to run once before the first step, pinned constants and first states brought from DRAM, as a
     schedule of its own.
     """
 
     graph: Graph
+    origin: Mapping[str, tuple[str, str]]
     target: Target
     plan: MemoryPlan
     image: Image
@@ -90,16 +92,8 @@ def compile_step(
         elif node.op not in VIEWS or not body.is_in_place(node):
             emit_node(body, node)
     body.carry_states()
-    commands = tuple(_named(command, striped) for command in body.commands)
-    return Step(commands, striped.graph, target, plan, image, parts, Schedule(tuple(setup.commands)))
-
-
-def _named(command: Command, striped: Striped) -> Command:
-    """A command under the name of the node of the given graph that it works for."""
-    if command.node not in striped.origin:
-        return command
-    node, stripe = striped.origin[command.node]
-    return replace(command, node=node, part=f"{stripe} {command.part}".strip())
+    commands, before = tuple(body.commands), Schedule(tuple(setup.commands))
+    return Step(commands, striped.graph, striped.origin, target, plan, image, parts, before)
 
 
 def _planned(

@@ -15,13 +15,9 @@ from nnaq.schedule.emit import SRAM, Emitter
 from nnaq.schedule.memory import tile_buffer
 from nnaq.schedule.placement import aligned
 from nnaq.schedule.places import Place, cut
-from nnaq.schedule.tiling import Piece, Tile, is_layer, streamed
+from nnaq.schedule.tiling import Piece, Tile, at_every_frame, is_layer, streamed
 from nnaq.targets import Target, at_rest
 from nnaq.targets.gemm import sizes
-
-AT_EVERY_FRAME = {"lstm": (4,), "gru": (3,)}
-PROJECTION = 6
-"""Weights that a recurrent operator multiplies at every frame: tiled, they come again at each."""
 
 
 def emit_node(emitter: Emitter, node: Node) -> None:
@@ -68,12 +64,10 @@ class Accelerated:
 
     def _times(self) -> dict[str, int]:
         """How often constants come that are needed at every frame, where they are not there as a whole."""
-        places = AT_EVERY_FRAME.get(self.node.op, ())
-        if len(self.tiles) == 1 or not places:
+        if len(self.tiles) == 1:
             return {}
-        frames = sizes(self.signature.input(0))[0]
-        places += (PROJECTION,) if self.node.attrs.get("projected", False) else ()
-        return {self.node.inputs[at]: frames for at in places}
+        frames, weights = at_every_frame(self.graph, self.node)
+        return dict.fromkeys(weights, frames)
 
     def is_coded(self, constant: str) -> bool:
         """Whether a constant has to be expanded: it rests as indices or in an entropy code."""

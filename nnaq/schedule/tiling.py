@@ -7,6 +7,10 @@ columns of the array, let fetching, multiplying and requantising overlap; more o
 asks for them. Any other node takes its constants in stretches of rows, one tile after the other,
 and runs when it has seen all of them.
 
+A recurrent operator multiplies some weights again at every frame. It brings all constants at once,
+before its first frame, where they go into the room of two tiles; else those weights come again for
+each frame.
+
 A tile brings the pieces it needs of the constants that are streamed. Pieces are packed one by one,
 so that each is a stretch of bytes in DRAM.
 """
@@ -29,6 +33,10 @@ from nnaq.targets.gemm import sizes
 
 STRETCHES = 8
 LAYERS = frozenset({"fully_connected", "conv1d", "conv2d"})
+
+AT_EVERY_FRAME: dict[str, tuple[int, ...]] = {"lstm": (4,), "gru": (3,)}
+PROJECTION = 6
+"""Operands of recurrent operators that are weights for every frame."""
 
 Span = tuple[int, int]
 
@@ -83,7 +91,9 @@ def streamed(graph: Graph, node: Node, held: Collection[str]) -> tuple[str, ...]
 def tiles(graph: Graph, node: Node, target: Target, brought: tuple[str, ...], room: int) -> tuple[Tile, ...]:
     """The tiles of a node that streams `brought`, none larger than `room` where that can be helped."""
     if not is_layer(graph, node):
-        return _stretches(graph, brought, target, room)
+        total = sum(aligned(whole(graph, value, target).bytes) for value in brought)
+        is_held = at_every_frame(graph, node)[0] > 1 and total <= 2 * room
+        return _stretches(graph, brought, target, total if is_held else min(room, ceil(total / STRETCHES)))
     width, depth = _size(graph, node, target, brought, room)
     outputs, inputs = sizes(graph.types[node.inputs[1]])[:2]
     return tuple(
@@ -168,10 +178,18 @@ def _part_of_palette(palette: Palette, rows: Span) -> Palette:
     return replace(palette, tables=palette.tables[rows[0] // palette.rows : -(-rows[1] // palette.rows)])
 
 
-def _stretches(graph: Graph, brought: tuple[str, ...], target: Target, room: int) -> tuple[Tile, ...]:
-    """The constants one after the other, in stretches of rows, as many in a tile as go in."""
-    total = sum(whole(graph, v, target).bytes for v in brought)
-    limit = max(min(room, ceil(total / STRETCHES)), 1)
+def at_every_frame(graph: Graph, node: Node) -> tuple[int, tuple[str, ...]]:
+    """Frames of a recurrent operator, and the weights that it multiplies at each; 1 and none for others."""
+    places = AT_EVERY_FRAME.get(node.op, ())
+    if not places:
+        return 1, ()
+    places += (PROJECTION,) if node.attrs.get("projected", False) else ()
+    return sizes(graph.types[node.inputs[0]])[0], tuple(node.inputs[at] for at in places)
+
+
+def _stretches(graph: Graph, brought: tuple[str, ...], target: Target, size: int) -> tuple[Tile, ...]:
+    """The constants one after the other, in stretches of rows, as many in a tile as `size` bytes take."""
+    limit = max(size, 1)
     found: list[list[Piece]] = [[]]
     filled = 0
     for piece in (piece for value in brought for piece in _rows(graph, value, target, limit)):

@@ -72,6 +72,15 @@ def test_a_recurrence_that_is_streamed_in_tiles_brings_its_recurrent_weight_at_e
     assert moved[1] - moved[0] == 4 * (4 * 64 * 64)
 
 
+def test_a_recurrence_that_goes_into_the_room_of_two_tiles_is_brought_once():
+    graph = recurrent(features=40, units=64)
+    moved = [
+        sum(c.dram_bytes for c in compile_step(graph, EDGE8, {"T": frames}, "none").commands)
+        for frames in (1, 5)
+    ]
+    assert moved[0] == moved[1]
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("target", [EDGE8, SUB8], ids=["edge8", "edge8-sub8"])
 def test_bytes_at_rest_are_as_many_as_the_cost_model_counts_and_come_back(form, target):
