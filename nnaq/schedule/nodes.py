@@ -235,7 +235,7 @@ class Whole(Accelerated):
         return [name for name in names if self.is_coded(name)]
 
     def _pick(self) -> list[int]:
-        """Fetch the entries that are picked of constants in DRAM, if any."""
+        """Fetch the entries that are picked of constants in DRAM, if any, once it is known which."""
         taken = streamed(self.graph, self.node, self.plan.pinned_offsets)
         read = bytes_read(self.graph, self.node, self.target)
         size = sum(
@@ -245,7 +245,8 @@ class Whole(Accelerated):
         if not size:
             return []
         cycles = self.emitter.transfer_cycles(size)
-        return [self.emitter.emit("dma", self.node.name, cycles, None, "picked", dram_bytes=size)]
+        which = [self.emitter.view(v) for v in self.node.inputs if v in self.plan.places]
+        return [self.emitter.emit("dma", self.node.name, cycles, None, "picked", which, dram_bytes=size)]
 
     def _run(
         self,
