@@ -1,30 +1,25 @@
 """A step of a lowered graph on a target: cycles, memory, and what is left to the host.
 
-The nodes run one after the other in the order they stand, none overlapping the next: the step
-takes the sum of its nodes. A step is one frame unless a binding says otherwise.
+Two models of the same step stand side by side. The sum of node costs lets nodes follow each other,
+none overlapping the next (`cycles_per_step`). The simulation of events runs the commands of the
+compiled step on their engines, so that weights of the next node arrive while this one works
+(`timing`); how far the two can be apart is said in `nnaq.simulate.events`. A step is one frame unless
+a binding says otherwise.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from nnaq.cost.operator import OpCost, op_cost
-from nnaq.cost.shapes import bind_shapes
 from nnaq.ir.graph import Graph
-from nnaq.schedule.commands import Engine
-from nnaq.schedule.memory import MemoryPlan, Pinning, plan_memory
+from nnaq.ir.op import lookup
+from nnaq.schedule.compile import Step, compile_step
+from nnaq.schedule.memory import MemoryPlan, Pinning
+from nnaq.simulate.events import Timing, run_schedule
+from nnaq.simulate.split import Split, split_node, together
 from nnaq.targets import BOUNDARY, Target, refusal
-
-
-@dataclass(frozen=True)
-class Event:
-    """An engine at work for a node, from cycle `start` to `end`."""
-
-    engine: Engine
-    name: str
-    op: str
-    start: int
-    end: int
 
 
 @dataclass(frozen=True)
@@ -41,22 +36,58 @@ class Island:
 class Simulation:
     """What one step of a graph costs on a target.
 
-    costs     every node, in order; their cycles sum to cycles_per_step
-    islands   nodes the host runs because the accelerator does not; boundary: quantise and dequantise
-    schedule  engines at work, in cycles from the start of the step
+    step     the compiled step: its bound graph, memory plan and commands
+    costs    every node, in order; their cycles sum to cycles_per_step
+    islands  nodes the host runs because the accelerator does not; boundary: quantise and dequantise;
+    moved    nodes that the accelerator could run, but the host gets done sooner, crossings counted
     """
 
-    graph: str
-    target: Target
+    step: Step
     costs: tuple[OpCost, ...]
-    plan: MemoryPlan
     islands: tuple[Island, ...]
     boundary: tuple[OpCost, ...]
-    schedule: tuple[Event, ...]
+    moved: tuple[OpCost, ...]
+
+    @property
+    def graph(self) -> str:
+        """Name of the graph."""
+        return self.step.graph.name
+
+    @property
+    def target(self) -> Target:
+        return self.step.target
+
+    @property
+    def plan(self) -> MemoryPlan:
+        return self.step.plan
 
     @property
     def cycles_per_step(self) -> int:
+        """The sum of node costs."""
         return sum(cost.cycles for cost in self.costs)
+
+    @cached_property
+    def timing(self) -> Timing:
+        """The commands of the step in time."""
+        return run_schedule(self.step)
+
+    @cached_property
+    def setup_cycles(self) -> int:
+        """What runs once before the first step."""
+        return run_schedule(self.step.setup).cycles
+
+    @cached_property
+    def splits(self) -> tuple[Split, ...]:
+        """Where the cycles of every node go."""
+        graph = self.step.graph
+        return tuple(
+            split_node(graph, n, c, self.target) for n, c in zip(graph.nodes, self.costs, strict=True)
+        )
+
+    @property
+    def split(self) -> Split:
+        """Where cycles_per_step goes."""
+        return together(self.splits)
 
     @property
     def energy_picojoules(self) -> float | None:
@@ -66,43 +97,79 @@ class Simulation:
         return sum(cost.energy_picojoules or 0.0 for cost in self.costs)
 
     @property
+    def sram_bytes(self) -> int:
+        """Bytes of all nodes through the SRAM port."""
+        return sum(cost.sram_bytes for cost in self.costs)
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes of all nodes from and to DRAM."""
+        return sum(cost.dram_bytes for cost in self.costs)
+
+    @property
     def microseconds_per_step(self) -> float:
         return self.target.microseconds(self.cycles_per_step)
 
-    def real_time_factor(self, frame_seconds: float | None) -> float | None:
-        """Time of a step over the time the step's frames last; None where nothing streams."""
-        return None if frame_seconds is None else self.microseconds_per_step / (frame_seconds * 1e6)
+    def real_time_factor(self, frame_seconds: float | None, cycles: int | None = None) -> float | None:
+        """Time of a step over the time the step's frames last; None where nothing streams.
+
+        cycles: of the step, by default the sum of node costs.
+        """
+        time = self.target.microseconds(self.cycles_per_step if cycles is None else cycles)
+        return None if frame_seconds is None else time / (frame_seconds * 1e6)
+
+    def dearest(self, count: int = 5) -> list[OpCost]:
+        """The nodes that take the most cycles, in order."""
+        return sorted((c for c in self.costs if c.cycles), key=lambda cost: -cost.cycles)[:count]
+
+    def latency(self, frame_seconds: float | None = None) -> dict[str, Any]:
+        """Time of a step by both models, as plain data."""
+        events = self.timing.cycles
+        return {
+            "cycles_per_step": self.cycles_per_step,
+            "microseconds_per_step": self.microseconds_per_step,
+            "real_time_factor": self.real_time_factor(frame_seconds),
+            "event_cycles_per_step": events,
+            "event_microseconds_per_step": self.target.microseconds(events),
+            "event_real_time_factor": self.real_time_factor(frame_seconds, events),
+            "models_apart_at_most_cycles": self.timing.apart(self.cycles_per_step),
+            "setup_cycles": self.setup_cycles,
+        }
+
+    def ports(self) -> dict[str, dict[str, Any]]:
+        """Bytes of a step through each memory's port, and the part of the event simulation they take."""
+        target, timing = self.target, self.timing
+        moved = dict(zip(("sram", "dram"), timing.moved(), strict=True))
+        rates = {"sram": target.sram.peak_bytes_per_cycle, "dram": target.dram.peak_bytes_per_cycle}
+        return {
+            name: {"bytes": moved[name], "share": timing.port_share(rates[name], moved[name])}
+            for name in rates
+        }
 
     def to_json(self, frame_seconds: float | None = None) -> dict[str, Any]:
         """Latency, energy, memory, islands, boundary and layers as plain data."""
         memory = ("weight_bytes", "table_bytes", "state_bytes", "sram_peak_bytes", "arena_bytes", "fits")
         return {
             "target": self.target.name,
-            "latency": {
-                "cycles_per_step": self.cycles_per_step,
-                "microseconds_per_step": self.microseconds_per_step,
-                "real_time_factor": self.real_time_factor(frame_seconds),
-            },
+            "latency": self.latency(frame_seconds),
+            "events": {**self.timing.to_json(), "ports": self.ports()},
+            "split": dict(self.split),
             "energy": {"picojoules_per_step": self.energy_picojoules},
             "memory": {key: getattr(self.plan, key) for key in memory},
             "islands": [asdict(island) for island in self.islands],
-            "boundary": [{"name": c.name, "op": c.op, "cycles": c.cycles} for c in self.boundary],
-            "layers": [asdict(cost) for cost in self.costs],
+            "boundary": _listed(self.boundary),
+            "moved": _listed(self.moved),
+            "layers": [
+                {**asdict(cost), "split": dict(split)}
+                for cost, split in zip(self.costs, self.splits, strict=True)
+            ],
         }
 
     def show(self) -> str:
         """The nodes and totals as a table of text."""
-        rows = [f"{'node':<32} {'op':<16} {'MACs':>12} {'cycles':>10}  bound"]
-        rows += [f"{c.name:<32} {c.op:<16} {c.macs:>12,} {c.cycles:>10,}  {c.bound}" for c in self.costs]
-        plan, energy = self.plan, self.energy_picojoules
-        rows += [
-            f"step: {self.cycles_per_step:,} cycles, {self.microseconds_per_step:g} us on {self.target.name}",
-            *([] if energy is None else [f"energy: {energy / 1e3:g} nJ, host not counted"]),
-            f"SRAM: {plan.sram_peak_bytes:,} of {plan.budget_bytes:,} bytes"
-            + ("" if plan.fits else ": it does not fit"),
-            *(f"on the host: {i.op} {i.name!r}, {i.cycles:,} cycles: {i.reason}" for i in self.islands),
-        ]
-        return "\n".join(rows)
+        from nnaq.simulate.show import show_simulation
+
+        return show_simulation(self)
 
 
 def simulate(
@@ -113,18 +180,42 @@ def simulate(
     binding: sizes of symbolic dimensions; those it leaves out are 1. pinning: which constants rest
     in SRAM (see `plan_memory`). Raises GraphError where the binding leaves a value without a frame.
     """
-    step = bind_shapes(graph, binding)
-    plan = plan_memory(step, target, pinning)
-    costs = tuple(op_cost(step, node, target, frozenset(plan.pinned)) for node in step.nodes)
+    step = compile_step(graph, target, binding, pinning)
+    costs = _costs(step)
+    islands = _islands(step.graph, target, costs)
+    left = {island.name for island in islands}
+    at_host = [cost for cost in costs if cost.bound == "host"]
     return Simulation(
-        graph.name,
-        target,
+        step,
         costs,
-        plan,
-        _islands(step, target, costs),
-        tuple(cost for cost in costs if cost.op in BOUNDARY),
-        _schedule(costs),
+        islands,
+        tuple(c for c in at_host if c.op in BOUNDARY),
+        tuple(c for c in at_host if c.op not in BOUNDARY and c.name not in left),
     )
+
+
+def _costs(step: Step) -> tuple[OpCost, ...]:
+    """What every node costs where it runs; on the host what its commands take."""
+    pinned, taken = frozenset(step.plan.pinned), dict[str, int]()
+    for command in step.commands:
+        if command.engine == "host":
+            taken[command.node] = taken.get(command.node, 0) + command.cycles
+    return tuple(
+        OpCost(
+            node.name,
+            node.op,
+            taken[node.name],
+            "host",
+            lookup(node.op).work(step.graph.signature(node)).macs,
+        )
+        if node.name in taken
+        else op_cost(step.graph, node, step.target, pinned)
+        for node in step.graph.nodes
+    )
+
+
+def _listed(costs: tuple[OpCost, ...]) -> list[dict[str, Any]]:
+    return [{"name": cost.name, "op": cost.op, "cycles": cost.cycles} for cost in costs]
 
 
 def _islands(graph: Graph, target: Target, costs: tuple[OpCost, ...]) -> tuple[Island, ...]:
@@ -134,37 +225,3 @@ def _islands(graph: Graph, target: Target, costs: tuple[OpCost, ...]) -> tuple[I
         if reason is not None:
             found.append(Island(node.name, node.op, reason, cost.cycles))
     return tuple(found)
-
-
-def _schedule(costs: tuple[OpCost, ...]) -> tuple[Event, ...]:
-    """Engines at work, node after node."""
-    events: list[Event] = []
-    start = 0
-    for cost in costs:
-        events += _events(cost, start)
-        start += cost.cycles
-    return tuple(events)
-
-
-def _events(cost: OpCost, start: int) -> list[Event]:
-    """The engines of one node; the stages of a composite follow each other, all else runs at once."""
-    if cost.bound == "host":
-        return [Event("host", cost.name, cost.op, start, start + cost.cycles)] if cost.cycles else []
-    stages: tuple[tuple[Engine, int], ...] = (
-        ("array", cost.array_cycles),
-        ("vector", cost.vector_cycles),
-        ("table", cost.table_cycles),
-    )
-    chained = cost.compute_cycles == sum(cycles for _, cycles in stages)
-    streams: tuple[tuple[Engine, int], ...] = (
-        ("dma", cost.dram_cycles),
-        ("decompression", cost.decompression_cycles),
-    )
-    events = [Event(e, cost.name, cost.op, start, start + cycles) for e, cycles in streams if cycles]
-    ready = start
-    for engine, cycles in stages:
-        first = ready if chained else start
-        if cycles:
-            events.append(Event(engine, cost.name, cost.op, first, first + cycles))
-            ready = first + cycles
-    return events
