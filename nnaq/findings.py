@@ -36,16 +36,19 @@ def report_of(
         versions={name: version(name) for name in ("nnaq", "numpy", "numba", "onnx")},
         accuracy=lowering.figures,
         layers=layers,
-        latency=Latency(
-            simulation.cycles_per_step, simulation.microseconds_per_step, simulation.real_time_factor(seconds)
-        ),
+        latency=Latency(**simulation.latency(seconds)),
         memory=Memory(plan.weight_bytes, plan.table_bytes, plan.state_bytes, plan.sram_peak_bytes),
         islands=[
             Island(i.name, i.op, crossing.islands.get(i.name, i.reason), i.cycles) for i in simulation.islands
         ],
         boundary=[Boundary(c.name, c.op, c.cycles) for c in simulation.boundary],
         checks={"file_equals_simulator": check},
-        notes=(*notes, *undecompressed(crossing.integer, lowering.target), *_idle_palettes(crossing)),
+        notes=(
+            *notes,
+            *undecompressed(crossing.integer, lowering.target),
+            *_idle_palettes(crossing),
+            *_moved(simulation),
+        ),
         raises=[asdict(r) for r in crossing.raises],
         saturations=cell_saturations(crossing.integer, judged),
         storage=storage_of_graph(crossing.integer),
@@ -61,6 +64,12 @@ def _idle_palettes(crossing: pipeline.Crossing) -> list[str]:
         "no activation can be measured there, so the palette is found without": blind,
     }
     return [f"{', '.join(sorted(names))}: {what}" for what, names in said.items() if names]
+
+
+def _moved(simulation: Simulation) -> list[str]:
+    """A sentence on nodes that the host runs by choice."""
+    names = ", ".join(cost.name for cost in simulation.moved if cost.cycles)
+    return [f"{names}: the host is done sooner than the accelerator, crossings counted"] if names else []
 
 
 def foreseen_islands(graph: Graph, target: Target) -> list[Island]:

@@ -119,7 +119,6 @@ def write_files(
     """Everything of the output folder, from a finished lowering."""
     integer = lowering.crossing.integer
     simulation = simulate(integer, lowering.target)
-    plan = simulation.plan.to_json()
     exported = export_model(integer)
     onnx_bytes = exported.SerializeToString(deterministic=True)
     judged = stretches(integer, lowering.evaluation, GOLDEN_FRAMES)
@@ -128,10 +127,10 @@ def write_files(
     check = Check(*file_equals_simulator(exported, integer, sample))
     report = report_of(lowering, simulation, model, notes, check)
     (folder / "model.onnx").write_bytes(onnx_bytes)
-    (folder / "plan.json").write_text(json.dumps(plan, indent=1) + "\n")
+    (folder / "plan.json").write_text(json.dumps(simulation.plan.to_json(), indent=1) + "\n")
     (folder / "trace.json").write_text(json.dumps(chrome_trace(simulation)) + "\n")
     codes = [v for node in integer.nodes for v in node.outputs if integer.types[v].quant is not None]
     write_golden(folder / "golden.npz", integer, sample, run(integer, sample, keep=codes))
     lowering.recipe.save(folder / "recipe.toml")
-    report.write(folder, plan)
+    report.write(folder, simulation)
     return report

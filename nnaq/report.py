@@ -20,6 +20,7 @@ from rich.table import Table
 from nnaq import figures
 from nnaq.codebooks.storage import Storage
 from nnaq.errors import ArtifactError
+from nnaq.simulate import Simulation
 from nnaq.tasks.metrics import Figure
 
 HERE = Path(__file__).parent
@@ -48,11 +49,21 @@ class Layer:
 
 @dataclass(frozen=True)
 class Latency:
-    """Time of one step; real_time_factor is None where the model does not stream."""
+    """Time of one step; a real_time_factor is None where the model does not stream.
+
+    cycles_per_step is the sum of node costs, event_cycles_per_step the end of the step's commands on
+    their engines, and the two cannot be further apart than models_apart_at_most_cycles; setup_cycles
+    run once before the first step.
+    """
 
     cycles_per_step: int | None = None
     microseconds_per_step: float | None = None
     real_time_factor: float | None = None
+    event_cycles_per_step: int | None = None
+    event_microseconds_per_step: float | None = None
+    event_real_time_factor: float | None = None
+    models_apart_at_most_cycles: int | None = None
+    setup_cycles: int | None = None
 
 
 @dataclass(frozen=True)
@@ -137,8 +148,8 @@ class Report:
         writer.writerows(asdict(layer) for layer in self.layers)
         return text.getvalue()
 
-    def to_html(self, plan: Mapping[str, Any] | None = None) -> str:
-        """`report.html`: one file without links; `plan` is the content of plan.json, for the arena map."""
+    def to_html(self, simulation: Simulation | None = None) -> str:
+        """`report.html`: one file without links; the simulation is drawn where it is given."""
         environment = Environment(
             loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
@@ -148,18 +159,18 @@ class Report:
                 [(layer.name, layer.sqnr_db) for layer in worst_layers(self, len(self.layers))]
             ),
             "Cycles of one step by operator": figures.cycles_by_op(cycles_by_op(self.layers)),
-            "SRAM over time": figures.arena_map(plan) if plan else "",
+            **({} if simulation is None else _machine(simulation)),
         }
         page = environment.get_template("report.html.jinja")
         return page.render(
             report=self, drawings=drawings, worst=worst_layers(self), number=number, rows=_rows
         )
 
-    def write(self, folder: Path, plan: Mapping[str, Any] | None = None) -> None:
+    def write(self, folder: Path, simulation: Simulation | None = None) -> None:
         """Write report.json, layers.csv and report.html into `folder`."""
         (folder / "report.json").write_text(self.to_json(), encoding="utf-8")
         (folder / "layers.csv").write_text(self.to_csv(), encoding="utf-8")
-        (folder / "report.html").write_text(self.to_html(plan), encoding="utf-8")
+        (folder / "report.html").write_text(self.to_html(simulation), encoding="utf-8")
 
     def show(self, console: Console | None = None) -> None:
         """Print what matters: accuracy, the worst and the dearest layers, memory, islands."""
@@ -177,6 +188,16 @@ class Report:
             console.print(table if rows else f"[bold]{title}:[/] none", highlight=False)
         for note in self.notes:
             console.print(f"\nnote: {escape(note)}", highlight=False)
+
+
+def _machine(simulation: Simulation) -> dict[str, str]:
+    """Drawings of a step on its target, by title."""
+    return {
+        "One step, engine by engine": figures.timeline(simulation),
+        "Where the cycles go": figures.cycle_split(simulation),
+        "Roofline": figures.roofline(simulation),
+        "SRAM over time": figures.arena_map(simulation.plan.to_json()),
+    }
 
 
 def read_report(path: Path) -> Report:
