@@ -14,6 +14,7 @@ from nnaq.cli.machine import bench, doctor, warm
 from nnaq.cli.models import check, run, show
 from nnaq.cli.questions import diff, numerics
 from nnaq.cli.search import search
+from nnaq.cli.simulate import compare, simulate
 from nnaq.cli.train import train
 from nnaq.errors import NnaqError
 
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    *(lower, search, train, run, show, check, diff, numerics),
+    *(lower, search, train, run, simulate, show, check, diff, compare, numerics),
     *(bench, warm, doctor),
     *(ops, passes, targets),
 )
