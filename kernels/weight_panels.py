@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from nnaq.jit import jit
+from nnaq.kernels.arena import at_rest
 from nnaq.kernels.codebook import PackedCodes
 from nnaq.kernels.machine.palettes import BLOCK
 from nnaq.kernels.machine.products import PANEL
@@ -39,8 +40,9 @@ def weights_of(weight: np.ndarray | PackedCodes, zero_point: int, parts: int = 1
         weight = weight.codes()
     matrix = weight.reshape(parts, outputs, depth)
     if zero_point == 0 and weight.dtype == np.int8:
-        return outputs, depth, panels_of(matrix), NO_WORDS, NOT_PACKED
-    return outputs, depth, NO_BYTES, panels_of(np.subtract(matrix, zero_point, dtype=np.int16)), NOT_PACKED
+        return outputs, depth, at_rest(panels_of(matrix)), NO_WORDS, NOT_PACKED
+    words = panels_of(np.subtract(matrix, zero_point, dtype=np.int16))
+    return outputs, depth, NO_BYTES, at_rest(words), NOT_PACKED
 
 
 def panels_of(codes: np.ndarray) -> np.ndarray:

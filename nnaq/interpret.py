@@ -23,6 +23,7 @@ from nnaq.ir.graph import Graph, Node, Port
 from nnaq.ir.op import Kernel, lookup
 from nnaq.ir.types import Quant, storage
 from nnaq.ir.verify import is_real, is_real_graph
+from nnaq.kernels.arena import arena
 from nnaq.kernels.codebook import PackedCodes, pack_codes
 from nnaq.kernels.ends import is_finite
 from nnaq.plan import Plans
@@ -52,10 +53,11 @@ class Interpreter:
         self.graph = graph
         self.keep = frozenset(keep)
         self.constants = resident_constants(graph, mode, self.keep)
-        self.steps = [
-            (node, kernel(graph, node, mode, self.constants), free)
-            for node, free in _lifetimes(graph, self.keep)
-        ]
+        with arena(sum(codes.nbytes for codes in graph.constants.values())):
+            self.steps = [
+                (node, kernel(graph, node, mode, self.constants), free)
+                for node, free in _lifetimes(graph, self.keep)
+            ]
         self.states = initial_states(graph)
         self._check = InputCheck(graph)
         self.whole = self._check.whole
