@@ -13,19 +13,27 @@ reals a flag is 0.0 or 1.0 and anything that is not 0 is true; flags pass no gra
 
 import operator
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from nnaq.ir.op import Arrays, Attr, Op, Signature, as_is, register
+from nnaq.ir.op import Arrays, Attr, Bindable, Op, Signature, as_is, at_once, register
+from nnaq.kernels.bound import Bound, Run, together, truths
 from nnaq.kernels.boundary import elementwise_work, same_shape
-from nnaq.kernels.elementwise import infer_binary
+from nnaq.kernels.elementwise import common_shape, infer_binary
 
 Relation = Callable[[Any, Any], Any]
 
 
-def compare_op(name: str, relation: Relation, sign: str) -> Op:
-    """Register a comparison; `relation` holds between numbers and between arrays alike."""
+def flags_of(test: np.ufunc, runs: list[Run], *operands: np.ndarray) -> Bound:
+    """Room for the flags of a test that NumPy makes of operands, and what fills it after `runs`."""
+    place = np.empty(operands[0].shape if len(operands) == 1 else common_shape(*operands), np.int8)
+    return (place,), together([*runs, partial(test, *operands, place.view(np.bool_))])
+
+
+def compare_op(name: str, relation: Relation, test: np.ufunc, sign: str) -> Op:
+    """Register a comparison: `relation` holds between numbers, and between arrays like `test`."""
 
     def real(xp: Any, attrs: Mapping[str, Attr], a: Any, b: Any) -> tuple[Any, ...]:
         return (_as_reals(relation(a, b), a, b),)
@@ -35,8 +43,8 @@ def compare_op(name: str, relation: Relation, sign: str) -> Op:
         flags = [int(relation(int(p), int(q))) for p, q in pairs]
         return (np.array(flags, np.int8).reshape(pairs.shape),)
 
-    def fast(signature: Signature, a: np.ndarray, b: np.ndarray) -> Arrays:
-        return (np.asarray(relation(a, b), np.int8),)
+    def load(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+        return Bindable(lambda a, b: flags_of(test, [], a, b))
 
     forms = tuple(f"{x} {x} -> i8" for x in ("i8", "i16", "i32"))
     doc = f"y = 1 where a {sign} b, else 0"
@@ -49,11 +57,12 @@ def compare_op(name: str, relation: Relation, sign: str) -> Op:
             real,
             as_is,
             reference,
-            fast,
+            at_once(load),
             elementwise_work,
             doc,
             ties=((0, 1),),
             demands={~0: "flag"},
+            load=load,
         )
     )
 
@@ -64,7 +73,7 @@ def _as_reals(flags: Any, *like: Any) -> Any:
     return np.asarray(flags, dtype) if isinstance(flags, np.ndarray | np.generic) else flags.to(dtype)
 
 
-def logical_op(name: str, relation: Relation, sign: str) -> Op:
+def logical_op(name: str, relation: Relation, test: np.ufunc, sign: str) -> Op:
     """Register a logical operator of two flags."""
 
     def real(xp: Any, attrs: Mapping[str, Attr], a: Any, b: Any) -> tuple[Any, ...]:
@@ -76,9 +85,13 @@ def logical_op(name: str, relation: Relation, sign: str) -> Op:
         flags = [int(relation(int(p) != zero_a, int(q) != zero_b)) for p, q in pairs]
         return (np.array(flags, np.int8).reshape(pairs.shape),)
 
-    def fast(signature: Signature, a: np.ndarray, b: np.ndarray) -> Arrays:
-        zero_a, zero_b = signature.input(0).zero_point, signature.input(1).zero_point
-        return (np.asarray(relation(a != zero_a, b != zero_b), np.int8),)
+    def load(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+        def bind(*given: np.ndarray) -> Bound:
+            runs: list[Run] = []
+            flags = (truths(x, signature.input(i).zero_point, runs) for i, x in enumerate(given))
+            return flags_of(test, runs, *flags)
+
+        return Bindable(bind)
 
     doc = f"y = 1 where (a != z_a) {sign} (b != z_b), else 0"
     return register(
@@ -90,10 +103,11 @@ def logical_op(name: str, relation: Relation, sign: str) -> Op:
             real,
             as_is,
             reference,
-            fast,
+            at_once(load),
             elementwise_work,
             doc,
             demands={0: "flag", 1: "flag", ~0: "flag"},
+            load=load,
         )
     )
 
@@ -103,18 +117,25 @@ def _not_reference(signature: Signature, a: np.ndarray) -> Arrays:
     return (np.array(flags, np.int8).reshape(a.shape),)
 
 
-def _not_fast(signature: Signature, a: np.ndarray) -> Arrays:
-    return (np.asarray(a == signature.input(0).zero_point, np.int8),)
+def load_not(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+    """True where a code stands at its zero_point."""
+    zero = signature.input(0).zero_point
+
+    def bind(a: np.ndarray) -> Bound:
+        runs: list[Run] = []
+        return flags_of(np.logical_not, runs, truths(a, zero, runs))
+
+    return Bindable(bind)
 
 
-equal = compare_op("equal", operator.eq, "==")
-less = compare_op("less", operator.lt, "<")
-less_or_equal = compare_op("less_or_equal", operator.le, "<=")
-greater = compare_op("greater", operator.gt, ">")
-greater_or_equal = compare_op("greater_or_equal", operator.ge, ">=")
-logical_and = logical_op("logical_and", operator.and_, "and")
-logical_or = logical_op("logical_or", operator.or_, "or")
-logical_xor = logical_op("logical_xor", operator.xor, "xor")
+equal = compare_op("equal", operator.eq, np.equal, "==")
+less = compare_op("less", operator.lt, np.less, "<")
+less_or_equal = compare_op("less_or_equal", operator.le, np.less_equal, "<=")
+greater = compare_op("greater", operator.gt, np.greater, ">")
+greater_or_equal = compare_op("greater_or_equal", operator.ge, np.greater_equal, ">=")
+logical_and = logical_op("logical_and", operator.and_, np.logical_and, "and")
+logical_or = logical_op("logical_or", operator.or_, np.logical_or, "or")
+logical_xor = logical_op("logical_xor", operator.xor, np.logical_xor, "xor")
 logical_not = register(
     Op(
         "logical_not",
@@ -124,9 +145,10 @@ logical_not = register(
         lambda xp, attrs, a: (_as_reals(a == 0, a),),
         as_is,
         _not_reference,
-        _not_fast,
+        at_once(load_not),
         elementwise_work,
         "y = 1 where a == z_a, else 0",
+        load=load_not,
         demands={0: "flag", ~0: "flag"},
     )
 )

@@ -1,14 +1,13 @@
 """Convolutions over arrays that keep their places: room for windows and results is made once."""
 
-from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
+from nnaq.kernels.bound import Copy, Run, together
 from nnaq.kernels.conv_layer import GATHERED, Layer, Plan
 from nnaq.kernels.conv_loops import convolve, gather, spread
 from nnaq.kernels.multiply import requantize_rows
-
-Run = Callable[[], object]
 
 
 def bind_layer(layer: Layer, x: np.ndarray, zero_x: int, plan: Plan, place: np.ndarray) -> Run:
@@ -26,34 +25,22 @@ def _bind_positions(layer: Layer, x: np.ndarray, zero_x: int, plan: Plan, place:
     image, flat = np.empty(len(x) * plan.size, np.int16), place.reshape(-1)
     behind = *layer.scales, layer.order, *layer.behind, plan.grid, flat
     loaded = image, len(x), plan.offsets, layer.resting, *behind
-
-    def run() -> None:
-        spread(x, zero_x, plan.frame, image)
-        convolve(*loaded)
-
-    return run
+    return together([partial(spread, x, zero_x, plan.frame, image), partial(convolve, *loaded)])
 
 
 def _bind_rows(layer: Layer, x: np.ndarray, zero_x: int, plan: Plan, place: np.ndarray) -> Run:
     count, outputs = len(x) * len(plan.places), len(layer.weight) // layer.groups
     rows = np.zeros((layer.groups, count, len(plan.offsets)), np.int16)
     windows = x, zero_x, plan.frame, plan.offsets[: plan.depth], plan.places, rows
-    products, moves = [], []
+    runs: list[Run] = [partial(gather, *windows)]
     for g in range(layer.groups):
         chosen = slice(g * outputs, (g + 1) * outputs)
         scales, part = [scale[chosen] for scale in layer.scales], place[:, chosen]
         direct = part.flags.c_contiguous and count == len(x)
         codes = part.reshape(count, outputs) if direct else np.empty((count, outputs), place.dtype)
-        products.append((rows[g], layer.panels, g, *scales, layer.order, *layer.behind, codes))
+        product = rows[g], layer.panels, g, *scales, layer.order, *layer.behind, codes
+        runs.append(partial(requantize_rows, *product))
         if not direct:
             shown = codes.reshape(len(x), *place.shape[2:], outputs).transpose(0, 3, 1, 2)
-            moves.append((part, shown))
-
-    def run() -> None:
-        gather(*windows)
-        for product in products:
-            requantize_rows(*product)
-        for part, shown in moves:
-            part[...] = shown
-
-    return run
+            runs.append(Copy(part, shown))
+    return together(runs)

@@ -23,6 +23,7 @@ A machine without a divider tables the reciprocals of the divisors, as in kernel
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,16 @@ import numpy as np
 from nnaq.errors import GraphError, LoweringError
 from nnaq.ir.dims import Shape, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Op, Prepared, Signature, Work, register
+from nnaq.ir.op import Arrays, Bindable, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import TensorType, bounds, storage
 from nnaq.jit import jit
-from nnaq.kernels.boundary import largest_distance
+from nnaq.kernels.bound import Bound, Copy, Run, together
+from nnaq.kernels.boundary import largest_distance, when_constant
+from nnaq.kernels.fixedpoint import CODES, requantize, saturate
 from nnaq.kernels.movement import Attrs, Types, axis_of, operand
 from nnaq.kernels.reduce import (
     SUM_FORMS,
+    divided,
     exact_total,
     prepare_divided,
     prepare_total,
@@ -45,6 +49,7 @@ from nnaq.kernels.reduce import (
 )
 
 LIMIT = 2**15
+LOWEST, HIGHEST = np.int64(-(2**31)), np.int64(2**31 - 1)
 
 
 def _axis(attrs: Attrs, rank: int) -> int:
@@ -201,40 +206,45 @@ def reference_mean(
     return means, sums, counts
 
 
-def fast_mean(
-    signature: Signature,
-    x: np.ndarray,
-    total: np.ndarray,
-    count: np.ndarray,
-    multiplier: np.ndarray,
-    shift: np.ndarray,
-) -> Arrays:
-    sums, counts = np.empty(x.shape, np.int64), np.empty((*x.shape[:2], 1), np.int64)
-    last, last_count = total.astype(np.int64), count.astype(np.int64)
-    _sums_loop(
-        x.astype(np.int64) - signature.input(0).zero_point,
-        last,
-        last_count,
-        limit_of(signature.attrs),
-        sums,
-        counts,
-    )
-    means = total_codes(signature, sums, (multiplier, shift), counts)
-    return means, last.astype(np.int32), last_count.astype(np.int32)
+def load_mean(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+    """The same codes from one compiled loop; sum and count are copied, then advanced in place."""
+    x, y, attrs = signature.input(0), signature.outputs[0], signature.attrs
+    behind = (
+        int(attrs["guard_bits"]), int(operands[3]), int(operands[4]), CODES[str(attrs["rounding"])],  # type: ignore[arg-type]
+        y.zero_point, *bounds(y.dtype),
+    )  # fmt: skip
+
+    def bind(codes: np.ndarray, total: np.ndarray, count: np.ndarray, *_: Any) -> Bound:
+        means, made = np.empty(codes.shape, storage(y.dtype)), storage("i32")
+        sums, counts = np.empty(total.shape, made), np.empty(count.shape, made)
+        frames = np.ascontiguousarray(codes)
+        numbers = frames, x.zero_point, sums, counts, limit_of(attrs), *behind, means
+        runs: list[Run] = [Copy(sums, total), Copy(counts, count), partial(_mean_loop, *numbers)]
+        return (means, sums, counts), together(runs)
+
+    return Bindable(bind)
 
 
 @jit
-def _sums_loop(x, total, count, limit, sums, counts):  # type: ignore[no-untyped-def]
-    """The states after every frame; total and count end as the last of them."""
+def _mean_loop(  # type: ignore[no-untyped-def]
+    x, zero_x, total, count, limit, guard, q, s, rounding, zero_y, low, high, means
+):
+    """The mean after every frame; total and count end as the last of them."""
     for t in range(x.shape[0]):
         for b in range(x.shape[1]):
-            full = count[b, 0] >= limit
-            count[b, 0] = (count[b, 0] >> 1 if full else count[b, 0]) + 1
-            counts[t, b, 0] = count[b, 0]
+            n = np.int64(count[b, 0])
+            full = n >= limit
+            n = (n >> 1 if full else n) + 1
+            count[b, 0] = n
+            divisor = max(n, 1) << guard
             for c in range(x.shape[2]):
-                held = (total[b, c] >> 1 if full else total[b, c]) + x[t, b, c]
-                total[b, c] = min(max(held, -2147483648), 2147483647)
-                sums[t, b, c] = total[b, c]
+                held = np.int64(total[b, c])
+                held = (held >> 1 if full else held) + np.int64(x[t, b, c]) - zero_x
+                held = min(max(held, LOWEST), HIGHEST)
+                total[b, c] = held
+                means[t, b, c] = saturate(
+                    divided(requantize(held, q, s, rounding), divisor), zero_y, low, high
+                )
 
 
 def work_mean(signature: Signature) -> Work:
@@ -268,10 +278,11 @@ register(
         real_mean,
         prepare_mean,
         reference_mean,
-        fast_mean,
+        at_once(load_mean),
         work_mean,
         "sum += q - z_x, count += 1, both halved at the limit; mean = saturate(R(sum) / count + z_y)",
         ties=((1, ~1), (2, ~2)),
         demands={1: "accumulates 0", 2: "whole"},
+        load=when_constant(3, load_mean),
     )
 )

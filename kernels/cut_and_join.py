@@ -26,6 +26,8 @@ import numpy as np
 from nnaq.errors import DataError, GraphError, OpError
 from nnaq.ir.dims import Dim, Shape, add, evaluate, floor_divide, show, subtract
 from nnaq.ir.op import Arrays, Attr, Bindable, Op, Signature, as_is, at_once, register
+from nnaq.jit import jit
+from nnaq.kernels.bound import Copy, together
 from nnaq.kernels.boundary import elementwise_work
 from nnaq.kernels.movement import (
     CODE_DTYPES,
@@ -37,7 +39,6 @@ from nnaq.kernels.movement import (
     Types,
     View,
     axis_of,
-    copying,
     integers,
     load_view,
     operand,
@@ -203,11 +204,17 @@ def load_pad(signature: Signature, constants: tuple[Any, ...]) -> Bindable:
         place = np.full([b + size + e for (b, e), size in zip(sides, x.shape, strict=True)], fill, x.dtype)
         if attrs["mode"] == "constant":
             inside = tuple(slice(b, b + size) for (b, _), size in zip(sides, x.shape, strict=True))
-            return (place,), copying(place[inside], x)
+            return (place,), Copy(place[inside], x)
         sources = padded(np, attrs, np.arange(x.size).reshape(x.shape), 0).reshape(-1)
-        return (place,), partial(x.reshape(-1).take, sources, None, place.reshape(-1), "clip")
+        return (place,), partial(_pick, x.reshape(-1), sources, place.reshape(-1))
 
     return Bindable(bind, at_once)
+
+
+@jit
+def _pick(x, sources, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = x[sources[i]]
 
 
 def reference_pad(signature: Signature, x: np.ndarray) -> Arrays:
@@ -262,13 +269,7 @@ def load_concat(signature: Signature, constants: tuple[Any, ...]) -> Bindable:
         place = np.ascontiguousarray(np.concatenate(xs, axis))  # operands may bring another order of memory
         ends = np.cumsum([x.shape[axis] for x in xs])
         parts = np.split(place, ends[:-1], axis)
-        copies = [copying(part, x) for part, x in zip(parts, xs, strict=True)]
-
-        def run() -> None:
-            for copy in copies:
-                copy()
-
-        return (place,), run
+        return (place,), together([Copy(part, x) for part, x in zip(parts, xs, strict=True)])
 
     return Bindable(bind, at_once)
 

@@ -39,6 +39,7 @@ errors of the gates; z < 1 shrinks what earlier frames left. Over no frames the 
 """
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -47,9 +48,10 @@ import numpy as np
 from nnaq.errors import OpError
 from nnaq.ir.dims import Shape, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Kernel, Op, Prepared, Signature, Work, at_once, register
+from nnaq.ir.op import Attr, Bindable, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import TensorType, bounds
 from nnaq.kernels.accumulate import ACCUMULATORS, order_of
+from nnaq.kernels.bound import Bound, together
 from nnaq.kernels.cell_numbers import curve_numbers, joined, matrix_of, product_numbers
 from nnaq.kernels.fixedpoint import CODES, quantize_multipliers
 from nnaq.kernels.gru_loops import HIDDEN, PRODUCT, SIGMOID, STATE, TANH, recur
@@ -73,7 +75,14 @@ from nnaq.kernels.internals import grid_of, internals
 from nnaq.kernels.lut import sigmoid_function
 from nnaq.kernels.multiply import scales_of
 from nnaq.kernels.narrow import contract
-from nnaq.kernels.recurrent_loops import empty_states, in_rows, last_state, load_driven_gates, pair_of
+from nnaq.kernels.recurrent_loops import (
+    bind_last,
+    bind_state,
+    empty_states,
+    in_rows,
+    load_driven_gates,
+    pair_of,
+)
 from nnaq.kernels.recurrent_numbers import (
     HIGH,
     LOW,
@@ -196,18 +205,19 @@ def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], nume
 # Compiled
 
 
-def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+def load(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
     """The same codes: the input product of every frame first, then the recurrence."""
     arrays, hidden = in_rows(by_name(operands)), signature.input(H0)
     driven_gates = load_driven_gates(arrays, signature.input(X), signature.input(W_INPUT), signature.attrs)
     behind = _recurrent_rows(signature, arrays), _cell(signature, arrays)
 
-    def call(x: np.ndarray, h0: np.ndarray, *_: Any) -> Arrays:
+    def bind(x: np.ndarray, h0: np.ndarray, *_: Any) -> Bound:
         y, y_8, y_16 = empty_states(hidden.dtype, len(x), *h0.shape)
-        recur(driven_gates(x), h0.astype(np.int16, order="C"), y_8, y_16, *behind)
-        return y, last_state(y, h0)
+        (gates, drive), (begin, bring), (h, leave) = driven_gates(x), bind_state(h0), bind_last(y, h0)
+        recurrence = partial(recur, gates, begin, y_8, y_16, *behind)
+        return (y, h), together([*drive, *bring, recurrence, leave])
 
-    return call
+    return Bindable(bind)
 
 
 def _recurrent_rows(signature: Signature, arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:

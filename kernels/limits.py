@@ -14,16 +14,18 @@ of its limits), the others are exact. The condition of where is a flag, i8.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from nnaq.ir.dims import Shape
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Op, Prepared, Signature, as_is, register
-from nnaq.ir.types import TensorType, bounds
+from nnaq.ir.op import Arrays, Attr, Bindable, Op, Prepared, Signature, as_is, at_once, register
+from nnaq.ir.types import TensorType, bounds, storage
+from nnaq.kernels.bound import Bound, together
 from nnaq.kernels.boundary import elementwise_work, round_real, same_shape
-from nnaq.kernels.elementwise import broadcast_shape, infer_binary
+from nnaq.kernels.elementwise import broadcast_shape, common_shape, infer_binary
 
 WIDTHS = ("i8", "i16", "i32")
 
@@ -35,8 +37,12 @@ def extreme_op(name: str, choose: Callable[[int, int], int]) -> Op:
         pairs = np.broadcast(a, b)
         return (np.array([choose(int(p), int(q)) for p, q in pairs], a.dtype).reshape(pairs.shape),)
 
-    def fast(signature: Signature, a: np.ndarray, b: np.ndarray) -> Arrays:
-        return (np.asarray(getattr(np, name)(a, b)),)
+    def load(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+        def bind(a: np.ndarray, b: np.ndarray) -> Bound:
+            place = np.empty(common_shape(a, b), a.dtype)
+            return (place,), partial(getattr(np, name), a, b, out=place)
+
+        return Bindable(bind)
 
     return register(
         Op(
@@ -47,10 +53,11 @@ def extreme_op(name: str, choose: Callable[[int, int], int]) -> Op:
             lambda xp, attrs, a, b: (getattr(xp, name)(a, b),),
             as_is,
             reference,
-            fast,
+            at_once(load),
             elementwise_work,
             f"y = {name}(a, b) of codes",
             moves=True,
+            load=load,
         )
     )
 
@@ -89,9 +96,18 @@ def clip_reference(signature: Signature, x: np.ndarray) -> Arrays:
     return (np.array(codes, x.dtype).reshape(x.shape),)
 
 
-def clip_fast(signature: Signature, x: np.ndarray) -> Arrays:
-    low, high = (x.dtype.type(code) for code in code_limits(signature))
-    return (np.asarray(np.minimum(np.maximum(x, low), high)),)
+def load_clip(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+    """Limited from below, then from above."""
+    dtype = storage(signature.outputs[0].dtype)
+    low, high = (dtype.type(code) for code in code_limits(signature))
+
+    def bind(x: np.ndarray) -> Bound:
+        place = np.empty(x.shape, dtype)
+        return (place,), together(
+            [partial(np.maximum, x, low, out=place), partial(np.minimum, place, high, out=place)]
+        )
+
+    return Bindable(bind)
 
 
 # --- where
@@ -113,8 +129,22 @@ def where_reference(signature: Signature, condition: np.ndarray, a: np.ndarray, 
     return (np.array(codes, a.dtype).reshape(triples.shape),)
 
 
-def where_fast(signature: Signature, condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> Arrays:
-    return (np.where(condition != signature.input(0).zero_point, a, b),)
+def load_where(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+    """b everywhere, then a where the condition holds."""
+    zero_point = signature.input(0).zero_point
+
+    def bind(condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> Bound:
+        place = np.empty(np.broadcast_shapes(condition.shape, a.shape, b.shape), a.dtype)
+        holds = np.empty(condition.shape, np.bool_)
+        return (place,), together(
+            [
+                partial(np.not_equal, condition, zero_point, holds),
+                partial(np.copyto, place, b),
+                partial(np.copyto, place, a, where=holds),
+            ]
+        )
+
+    return Bindable(bind)
 
 
 # --- registration
@@ -130,10 +160,11 @@ clip = register(
         clip_real,
         prepare_clip,
         clip_reference,
-        clip_fast,
+        at_once(load_clip),
         elementwise_work,
         "y = min(max(q, low), high)",
         moves=True,
+        load=load_clip,
     )
 )
 where = register(
@@ -145,9 +176,10 @@ where = register(
         lambda xp, attrs, condition, a, b: (xp.where(condition != 0, a, b),),
         as_is,
         where_reference,
-        where_fast,
+        at_once(load_where),
         elementwise_work,
         "y = a where condition != z_condition, else b",
+        load=load_where,
         ties=((1, 2, ~0),),
         demands={0: "flag"},
     )

@@ -26,6 +26,7 @@ acc itself is exact but for the bias, rounded by half a step of s_x * s_w[n].
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ import numpy as np
 from nnaq.errors import GraphError, LoweringError, OpError
 from nnaq.ir.dims import Dim, Shape, bind, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Arrays, Attr, Kernel, Op, Prepared, Signature, Work, at_once, register
+from nnaq.ir.op import Arrays, Attr, Bindable, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import Quant, TensorType, bits, storage
 from nnaq.kernels.accumulate import (
     accumulator,
@@ -49,11 +50,19 @@ from nnaq.kernels.accumulate import (
     proved_reach,
     rows_reference,
 )
-from nnaq.kernels.boundary import largest_distance, multiplier_constants
+from nnaq.kernels.bound import Bound, Copy, Run, together
+from nnaq.kernels.boundary import largest_distance, multiplier_constants, when_constant
 from nnaq.kernels.fixedpoint import CODES
-from nnaq.kernels.multiply import requantize_rows, scales_of, sum_products
+from nnaq.kernels.multiply import scales_of, sum_products
+from nnaq.kernels.multiply_bound import (
+    bind_columns,
+    bind_requantized,
+    bind_rows,
+    bind_stack,
+    bind_stack_of_products,
+)
 from nnaq.kernels.narrow import contract, narrow_of, sum_reference
-from nnaq.kernels.weight_panels import rows_of, weights_of
+from nnaq.kernels.weight_panels import weights_of
 
 Types = tuple[TensorType | None, ...]
 
@@ -130,35 +139,33 @@ def fully_connected_reference(
     return (np.array(codes, storage(signature.outputs[0].dtype)).reshape(shape),)
 
 
-def load_fully_connected(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+def load_fully_connected(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
     """The same codes from compiled tiles; the weight is put into panels once."""
     kind_x, kind_w = signature.input(0), signature.input(1)
     _, weight, bias, *rescale = operands
     weights, order = weights_of(weight, kind_w.zero_point), order_of(kind_x, kind_w, signature.attrs)
-    zero_x, outputs, made = kind_x.zero_point, len(weight), storage(signature.outputs[0].dtype)
-    wide = bias.astype(np.int64)
+    made, outputs = storage(signature.outputs[0].dtype), len(weight)
+    if rescale:
+        rounding = CODES[str(signature.attrs["rounding"])]
+        behind = *scales_of(bias, *rescale), order, rounding, *output_range(signature)
+    else:
+        wide = bias.astype(np.int64)
 
-    def rows_and_shape(x: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-        return rows_of(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), zero_x), (*x.shape[:-1], outputs)
+    def product(rows: np.ndarray, out: np.ndarray) -> Run:
+        if rescale:
+            return bind_requantized(rows, weights, behind, out)
+        return partial(sum_products, rows, weights, 0, wide, order, out)
 
-    def sums(x: np.ndarray, *_: Any) -> Arrays:
-        rows, shape = rows_and_shape(x)
-        out = np.empty((len(rows), outputs), np.int32 if order.fits else np.int64)
-        sum_products(rows, weights, 0, wide, order, out)
-        return (out.astype(np.int32, copy=False).reshape(shape),)
+    def bind(x: np.ndarray, *_: Any) -> Bound:
+        rows, runs = bind_rows(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kind_x.zero_point)
+        y = np.empty((len(rows), outputs), made)
+        sums = np.empty(y.shape, np.int64) if not (rescale or order.fits) else y
+        runs.append(product(rows, sums))
+        if sums is not y:
+            runs.append(Copy(y, sums))
+        return (y.reshape(*x.shape[:-1], outputs),), together(runs)
 
-    if not rescale:
-        return sums
-    rounding = CODES[str(signature.attrs["rounding"])]
-    behind = (*scales_of(bias, *rescale), order, rounding, *output_range(signature))
-
-    def codes(x: np.ndarray, *_: Any) -> Arrays:
-        rows, shape = rows_and_shape(x)
-        out = np.empty((len(rows), outputs), made)
-        requantize_rows(rows, weights, 0, *behind, out)
-        return (out.reshape(shape),)
-
-    return codes
+    return Bindable(bind)
 
 
 def fully_connected_work(signature: Signature) -> Work:
@@ -270,26 +277,28 @@ def matmul_reference(
     return (np.array(codes, storage(signature.outputs[0].dtype)).reshape(shape),)
 
 
-def matmul(
-    signature: Signature, a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray
-) -> Arrays:
-    """The same codes from compiled loops, one matrix of the stack after the other."""
-    check_sum(signature, a)
-    kind_a, kind_b = signature.input(0), signature.input(1)
-    left, right, shape = _stacked(a, b)
-    count, height, width = len(left), *shape[-2:]
-    out = np.empty((count * height, width), storage(signature.outputs[0].dtype))
-    behind = (
-        np.zeros(width, np.int64), np.repeat(multiplier, width), np.repeat(shift, width),
-        order_of(kind_a, kind_b, signature.attrs), CODES[str(signature.attrs["rounding"])],
-        *output_range(signature),
-    )  # fmt: skip
-    rows = rows_of(left.reshape(count * height, left.shape[-1]), kind_a.zero_point)
-    panels = weights_of(right.reshape(count * width, right.shape[-1]), kind_b.zero_point, max(count, 1))
-    for matrix in range(count):
-        own = slice(matrix * height, (matrix + 1) * height)
-        requantize_rows(rows[own], panels, matrix, *behind, out[own])
-    return (out.reshape(shape),)
+def load_matmul(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+    """The same codes from compiled loops: the columns of b are put into panels at every run."""
+    kind_a, kind_b, made = signature.input(0), signature.input(1), storage(signature.outputs[0].dtype)
+    rounding = CODES[str(signature.attrs["rounding"])]
+    behind = order_of(kind_a, kind_b, signature.attrs), rounding, *output_range(signature)
+
+    def bind(a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> Bound:
+        check_sum(signature, a)
+        batch, width = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), b.shape[-1]
+        left, runs = bind_stack(a, batch)
+        positions = left.reshape(math.prod(left.shape[:-1]), left.shape[-1])
+        rows, fill = bind_rows(positions, kind_a.zero_point)
+        stack = np.ascontiguousarray(b).reshape(math.prod(b.shape[:-2]), *b.shape[-2:])
+        panels, pack = bind_columns(stack, kind_b.zero_point)
+        parts = np.arange(len(stack)).reshape(b.shape[:-2])
+        y = np.empty((*batch, a.shape[-2], width), made)
+        given = np.zeros(width, np.int64), np.repeat(multiplier, width), np.repeat(shift, width), *behind
+        which, out = np.broadcast_to(parts, batch).flatten(), y.reshape(len(rows), width)
+        product = bind_stack_of_products(rows, panels, which, given, out)
+        return (y,), together([*runs, *fill, pack, product])
+
+    return Bindable(bind)
 
 
 def matmul_work(signature: Signature) -> Work:
@@ -326,8 +335,9 @@ register(
         matmul_real,
         prepare_matmul,
         matmul_reference,
-        matmul,
+        at_once(load_matmul),
         matmul_work,
         "y = saturate(requantize(Σ_k (a - z_a)*(b - z_b), multiplier, shift) + z_y)",
+        load=when_constant(2, load_matmul),
     )
 )

@@ -15,7 +15,7 @@ keep their places.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from nnaq.errors import GraphError
 from nnaq.ir.dims import Dim, Shape, evaluate, quotient, show
 from nnaq.ir.op import Arrays, Attr, Bindable, Op, Signature, Work, as_is, at_once, register
 from nnaq.ir.types import TensorType
+from nnaq.kernels.bound import Copy, Run
 from nnaq.kernels.boundary import elementwise_work
 
 CODE_DTYPES = ("i8", "i16", "i32")
@@ -73,16 +74,8 @@ def pad_constant(xp: Any, x: Any, axis: int, begin: int, end: int, fill: float) 
 
 # --- arrays that keep their places
 
-Run = Callable[[], object]
 Bound = tuple[Arrays, Run | None]
 View = Callable[[np.ndarray], np.ndarray]
-
-
-def copying(place: np.ndarray, source: np.ndarray) -> Run:
-    """What copies `source` to `place`, of the same shape; both keep their places."""
-    if place.flags.c_contiguous and source.flags.c_contiguous and place.dtype == source.dtype:
-        return partial(place.reshape(-1).data.__setitem__, slice(None), source.reshape(-1).data)
-    return partial(place.__setitem__, ..., source)
 
 
 def in_one_piece(view: np.ndarray) -> Bound:
@@ -90,7 +83,7 @@ def in_one_piece(view: np.ndarray) -> Bound:
     if view.flags.c_contiguous:
         return (view,), None
     place = np.empty(view.shape, view.dtype)
-    return (place,), copying(place, view)
+    return (place,), Copy(place, view)
 
 
 def load_view(view_of: Callable[[Signature], View]) -> Callable[[Signature, tuple[Any, ...]], Bindable]:

@@ -14,10 +14,11 @@ All are exact. Over the reals numbers and flags are f32, whole up to 2^24.
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from nnaq.errors import GraphError, OpError
 from nnaq.ir.dims import Dim, Shape, add, show, subtract
-from nnaq.ir.op import Arrays, Op, Signature, as_is, register
+from nnaq.ir.op import Arrays, Bindable, Op, Signature, as_is, at_once, register
 from nnaq.ir.types import bounds
 from nnaq.kernels.boundary import elementwise_work
 from nnaq.kernels.gather import place_reference, places
@@ -25,10 +26,12 @@ from nnaq.kernels.movement import (
     CODE_DTYPES,
     UNARY,
     Attrs,
+    Bound,
     Types,
+    View,
     axis_of,
-    by_real,
     integers,
+    load_view,
     operand,
     picked,
 )
@@ -66,9 +69,15 @@ def _size(signature: Signature, like: np.ndarray) -> int:
     return size
 
 
-def fast_arange(signature: Signature, like: np.ndarray) -> Arrays:
+def load_arange(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+    """Bound, the shape of `like` says all."""
     start, step = progression(signature.attrs)
-    return ((start + step * np.arange(_size(signature, like), dtype=np.int64)).astype(np.int32),)
+
+    def bind(like: np.ndarray) -> Bound:
+        numbers = start + step * np.arange(_size(signature, like), dtype=np.int64)
+        return (numbers.astype(np.int32),), None
+
+    return Bindable(bind)
 
 
 def reference_arange(signature: Signature, like: np.ndarray) -> Arrays:
@@ -144,11 +153,25 @@ def real_relative_shift(xp: Any, attrs: Attrs, x: Any) -> tuple[Any, ...]:
     return (x[..., rows, queries - 1 - rows + xp.arange(left, device=x.device)],)
 
 
+def view_relative_shift(signature: Signature) -> View:
+    def view(x: np.ndarray) -> np.ndarray:
+        queries, left = x.shape[-2], int(shifted(x.shape))
+        if x.size == 0:
+            return np.empty((*x.shape[:-1], left), x.dtype)
+        row, entry = x.strides[-2:]
+        begin, strides = x[..., queries - 1 :], (*x.strides[:-2], row - entry, entry)
+        return as_strided(begin, (*x.shape[:-1], left), strides)
+
+    return view
+
+
 def reference_relative_shift(signature: Signature, x: np.ndarray) -> Arrays:
     queries, left = x.shape[-2], shifted(x.shape)
     shape = [*x.shape[:-1], int(left)]
     return (picked(x, shape, lambda i: (*i[:-1], queries - 1 - i[-2] + i[-1])),)
 
+
+load_relative_shift = load_view(view_relative_shift)
 
 register(
     Op(
@@ -159,9 +182,10 @@ register(
         real_arange,
         as_is,
         reference_arange,
-        fast_arange,
+        at_once(load_arange),
         elementwise_work,
         "y[k] = start + step * k for k < the size of an axis of like",
+        load=load_arange,
         demands={~0: "whole"},
         reads=lambda signature: {0: 0},
     )
@@ -190,9 +214,10 @@ register(
         real_relative_shift,
         as_is,
         reference_relative_shift,
-        by_real(real_relative_shift),
+        at_once(load_relative_shift),
         elementwise_work,
         "y[.., i, j] = x[.., i, Q - 1 - i + j]",
         moves=True,
+        load=load_relative_shift,
     )
 )

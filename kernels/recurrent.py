@@ -51,6 +51,7 @@ grid finer than Q3.12 is met bit for bit through it. Over no frames the states c
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -59,9 +60,10 @@ import numpy as np
 from nnaq.errors import OpError
 from nnaq.ir.dims import Shape, show
 from nnaq.ir.numerics import Numerics
-from nnaq.ir.op import Attr, Constant, Kernel, Op, Prepared, Signature, Work, at_once, register
+from nnaq.ir.op import Arrays, Attr, Bindable, Constant, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import TensorType, bounds
 from nnaq.kernels.accumulate import ACCUMULATORS, order_of
+from nnaq.kernels.bound import Bound, Copy, Run, together
 from nnaq.kernels.cell_numbers import blend_numbers, curve_numbers, joined, matrix_of, product_numbers
 from nnaq.kernels.fixedpoint import CODES, quantize_multipliers
 from nnaq.kernels.internals import grid_of, internals
@@ -95,7 +97,14 @@ from nnaq.kernels.lstm_reference import reference
 from nnaq.kernels.lstm_step import primitives
 from nnaq.kernels.narrow import Order, contract
 from nnaq.kernels.norm import VECTOR_OPERATIONS
-from nnaq.kernels.recurrent_loops import empty_states, in_rows, last_state, load_driven_gates, pair_of
+from nnaq.kernels.recurrent_loops import (
+    bind_last,
+    bind_state,
+    empty_states,
+    in_rows,
+    load_driven_gates,
+    pair_of,
+)
 from nnaq.kernels.recurrent_numbers import (
     GATE_FRACTION,
     check_states,
@@ -213,19 +222,31 @@ def _projection_multipliers(
 # Compiled
 
 
-def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
+def load(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
     """The same codes: the input projection of every frame first, then the recurrence."""
-    run = _load(signature, operands)
-    return lambda x, h0, c0, *_: run(x, h0, c0)[:3]
+    bind = _load(signature, operands)
+
+    def bound(x: np.ndarray, h0: np.ndarray, c0: np.ndarray, *_: Any) -> Bound:
+        results, before, recurrence, after = bind(x, h0, c0)
+        return results, together([*before, recurrence, after])
+
+    return Bindable(bound)
 
 
 def count_cell_saturations(signature: Signature, *operands: np.ndarray | None) -> int:
     """How many values of c were clamped, over all frames, rows and units."""
-    return int(_load(signature, operands)(*operands[:3])[3])
+    _, before, recurrence, _ = _load(signature, operands)(*operands[:3])
+    together(before)()
+    return int(recurrence())
 
 
-def _load(signature: Signature, operands: tuple[Any, ...]) -> Callable[..., tuple[Any, ...]]:
-    """x, h0, c0 -> y, h, c and how many values of c were clamped."""
+def _load(
+    signature: Signature, operands: tuple[Any, ...]
+) -> Callable[..., tuple[Arrays, list[Run], Callable[[], Any], Run]]:
+    """x, h0, c0 -> y, h, c, and what fills them: in turn some runs, the recurrence, and one more.
+
+    The recurrence tells how many values of c were clamped.
+    """
     arrays, attrs = in_rows(by_name(signature.attrs, operands)), signature.attrs
     hidden, kind_w, word = signature.input(H0), signature.input(W_RECURRENT), str(attrs["rounding"])
     driven_gates = load_driven_gates(arrays, signature.input(X), signature.input(W_INPUT), attrs)
@@ -238,13 +259,16 @@ def _load(signature: Signature, operands: tuple[Any, ...]) -> Callable[..., tupl
         norm_arguments(signature, arrays) if is_normed(attrs) else no_norm(),
     )
 
-    def run(x: np.ndarray, h0: np.ndarray, c0: np.ndarray) -> tuple[Any, ...]:
+    def bind(
+        x: np.ndarray, h0: np.ndarray, c0: np.ndarray
+    ) -> tuple[Arrays, list[Run], Callable[[], Any], Run]:
         y, y_8, y_16 = empty_states(hidden.dtype, len(x), *h0.shape)
-        c = np.array(c0, order="C")
-        saturations = recur(driven_gates(x), h0.astype(np.int16, order="C"), c, y_8, y_16, *behind)
-        return y, last_state(y, h0), c, saturations
+        (gates, drive), (begin, bring), (h, leave) = driven_gates(x), bind_state(h0), bind_last(y, h0)
+        c: np.ndarray = np.empty(c0.shape, np.int16)
+        before: list[Run] = [*drive, *bring, Copy(c, c0)]
+        return (y, h, c), before, partial(recur, gates, begin, c, y_8, y_16, *behind), leave
 
-    return run
+    return bind
 
 
 def _cell(signature: Signature, arrays: dict[str, np.ndarray]) -> Cell:

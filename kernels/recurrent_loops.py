@@ -9,13 +9,15 @@ from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType, storage
 from nnaq.jit import jit
 from nnaq.kernels.accumulate import order_of
+from nnaq.kernels.bound import Copy, Run
 from nnaq.kernels.fixedpoint import CODES, requantize
 from nnaq.kernels.internals import fitted_16
 from nnaq.kernels.lut import lookup
 from nnaq.kernels.machine.curves import GRID
-from nnaq.kernels.multiply import requantize_rows, scales_of
+from nnaq.kernels.multiply import scales_of
+from nnaq.kernels.multiply_bound import bind_requantized, bind_rows
 from nnaq.kernels.recurrent_numbers import HIGH, LOW, Pair
-from nnaq.kernels.weight_panels import even, rows_of, weights_of
+from nnaq.kernels.weight_panels import even, weights_of
 
 # Of the type that a state has not.
 NO_STATES: dict[str, np.ndarray] = {"i8": np.empty((0, 0, 0), np.int16), "i16": np.empty((0, 0, 0), np.int8)}
@@ -36,8 +38,9 @@ def pair_of(arrays: Mapping[str, np.ndarray], name: str) -> Pair:
 
 def load_driven_gates(
     arrays: Mapping[str, np.ndarray], kind_x: TensorType, kind_w: TensorType, attrs: Mapping[str, Attr]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """x -> what it adds to the pre-activations of every frame, [T, B, gates * H] in Q3.12."""
+) -> Callable[[np.ndarray], tuple[np.ndarray, list[Run]]]:
+    """x -> room for what it adds to the pre-activations of every frame, [T, B, gates * H] in Q3.12, and what
+    fills it."""
     w_input, zero_x = arrays["w_input"], kind_x.zero_point
     weights, outputs = weights_of(w_input, kind_w.zero_point), len(w_input)
     behind = (
@@ -45,13 +48,29 @@ def load_driven_gates(
         order_of(kind_x, kind_w, attrs), CODES[str(attrs["rounding"])], 0, LOW, HIGH,
     )  # fmt: skip
 
-    def driven_gates(x: np.ndarray) -> np.ndarray:
+    def bind(x: np.ndarray) -> tuple[np.ndarray, list[Run]]:
         frames, batch, width = x.shape
         gates = np.empty((frames * batch, outputs), np.int16)
-        requantize_rows(rows_of(x.reshape(frames * batch, width), zero_x), weights, 0, *behind, gates)
-        return gates.reshape(frames, batch, outputs)
+        rows, runs = bind_rows(x.reshape(frames * batch, width), zero_x)
+        runs.append(bind_requantized(rows, weights, behind, gates))
+        return gates.reshape(frames, batch, outputs), runs
 
-    return driven_gates
+    return bind
+
+
+def bind_state(h0: np.ndarray) -> tuple[np.ndarray, list[Run]]:
+    """Codes as i16, and what fills them: nothing where they are."""
+    codes = np.ascontiguousarray(h0)
+    if codes.dtype == np.int16:
+        return codes, []
+    place = np.empty(codes.shape, np.int16)
+    return place, [Copy(place, codes)]
+
+
+def bind_last(y: np.ndarray, h0: np.ndarray) -> tuple[np.ndarray, Run]:
+    """Room for the state behind the last frame, and what fills it."""
+    place = np.empty(h0.shape, h0.dtype)
+    return place, Copy(place, y[-1] if len(y) else h0)
 
 
 def empty_states(dtype: str, *shape: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,11 +78,6 @@ def empty_states(dtype: str, *shape: int) -> tuple[np.ndarray, np.ndarray, np.nd
     y: np.ndarray = np.empty(shape, storage(dtype))
     nothing = NO_STATES[dtype]
     return (y, y, nothing) if dtype == "i8" else (y, nothing, y)
-
-
-def last_state(y: np.ndarray, h0: np.ndarray) -> np.ndarray:
-    """The state behind the last frame, in an array of its own."""
-    return y[-1].copy() if len(y) else h0.copy()
 
 
 @jit

@@ -252,9 +252,15 @@ def _codes_loop(totals, divisors, divide, q, s, rounding, zero_point, low, high,
     for i in range(out.size):
         value = requantize(totals[i], q, s, rounding)
         if divide:
-            size = (abs(value) + divisors[i] // 2) // divisors[i]
-            value = size if value >= 0 else -size
+            value = divided(value, divisors[i])
         out[i] = saturate(value, zero_point, low, high)
+
+
+@jit
+def divided(value, divisor):  # type: ignore[no-untyped-def]
+    """value / divisor, halves away from 0; the divisor is positive."""
+    size = (abs(value) + divisor // 2) // divisor
+    return size if value >= 0 else -size
 
 
 def _groups(signature: Signature, x: np.ndarray) -> tuple[tuple[int, ...], list[list[int]]]:

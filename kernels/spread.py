@@ -11,6 +11,7 @@
 `like` lends its shape only: its codes may be of any type and are not read.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,17 +19,21 @@ import numpy as np
 
 from nnaq.errors import GraphError
 from nnaq.ir.dims import Dim, Shape, multiply, show
-from nnaq.ir.op import Arrays, Op, Signature, as_is, register
+from nnaq.ir.op import Arrays, Bindable, Op, Signature, as_is, at_once, register
 from nnaq.kernels.boundary import elementwise_work
 from nnaq.kernels.movement import (
     CODE_DTYPES,
     UNARY,
     Attrs,
+    Bound,
     Types,
+    View,
     axis_of,
     by_real,
+    in_one_piece,
     integers,
     listed,
+    load_view,
     operand,
     picked,
 )
@@ -69,6 +74,17 @@ def infer_expand(inputs: Types, attrs: Attrs) -> tuple[Shape, ...]:
 def real_expand(xp: Any, attrs: Attrs, x: Any, like: Any = None) -> tuple[Any, ...]:
     shape = expanded(tuple(x.shape), None if like is None else tuple(like.shape), attrs)
     return (xp.broadcast_to(x, shape),)
+
+
+def load_expand(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
+    """Bound, it is x itself where x has all entries."""
+    attrs = signature.attrs
+
+    def bind(x: np.ndarray, like: np.ndarray | None = None) -> Bound:
+        shape = tuple(map(int, expanded(x.shape, None if like is None else like.shape, attrs)))
+        return in_one_piece(x.reshape(shape) if math.prod(shape) == x.size else np.broadcast_to(x, shape))
+
+    return Bindable(bind)
 
 
 def reference_expand(signature: Signature, x: np.ndarray, like: np.ndarray | None = None) -> Arrays:
@@ -128,6 +144,11 @@ def real_reverse(xp: Any, attrs: Attrs, x: Any) -> tuple[Any, ...]:
     return (xp.flip(x, turned(attrs, len(x.shape))),)
 
 
+def view_reverse(signature: Signature) -> View:
+    axes = turned(signature.attrs, signature.input(0).rank)
+    return lambda x: np.flip(x, axes)
+
+
 def reference_reverse(signature: Signature, x: np.ndarray) -> Arrays:
     axes = turned(signature.attrs, x.ndim)
 
@@ -136,6 +157,8 @@ def reference_reverse(signature: Signature, x: np.ndarray) -> Arrays:
 
     return (picked(x, x.shape, source),)
 
+
+load_reverse = load_view(view_reverse)
 
 register(
     Op(
@@ -146,11 +169,12 @@ register(
         real_expand,
         as_is,
         reference_expand,
-        by_real(real_expand),
+        at_once(load_expand),
         elementwise_work,
         "y[i] = x[j], j[a] = 0 where x has one entry, else i[a]",
         ties=((0, ~0),),
         reads=lambda signature: {1: 0},
+        load=load_expand,
     )
 )
 register(
@@ -177,9 +201,10 @@ register(
         real_reverse,
         as_is,
         reference_reverse,
-        by_real(real_reverse),
+        at_once(load_reverse),
         elementwise_work,
         "y[i] = x[n - 1 - i] along each of axes",
         moves=True,
+        load=load_reverse,
     )
 )

@@ -58,16 +58,55 @@ def panels_of(codes: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(cut.transpose(0, 1, 3, 2)).reshape(-1).view(codes.dtype)
 
 
+def room_for_columns(b: np.ndarray, zero_point: int) -> tuple[Weights, np.ndarray]:
+    """A weight whose parts are the columns of matrices [S, K, N], its panels to be filled; and those."""
+    count, depth, outputs = b.shape
+    is_narrow = zero_point == 0 and b.dtype == np.int8
+    size = count * -(-outputs // PANEL) * PANEL * even(depth)
+    panels = np.zeros(size, np.int8 if is_narrow else np.int16)
+    held = (panels, NO_WORDS) if is_narrow else (NO_BYTES, panels)
+    return (outputs, depth, *held, NOT_PACKED), panels
+
+
+@jit
+def fill_columns(b, zero_point, panels):  # type: ignore[no-untyped-def]
+    """Write b - zero_point [S, K, N] as panels of weights [S, N, K]; what pads them is not written."""
+    count, depth, outputs = b.shape
+    panel = 0
+    for s in range(count):
+        for first in range(0, outputs, PANEL):
+            for k in range(depth):
+                at = panel + (k >> 1) * 2 * PANEL + (k & 1)
+                for o in range(min(PANEL, outputs - first)):
+                    panels[at + 2 * o] = np.int32(np.int32(b[s, k, first + o]) - np.int32(zero_point))
+            panel += even(depth) * PANEL
+
+
 def rows_of(x: np.ndarray, zero_point: int) -> np.ndarray:
     """x - zero_point as rows [P, K] of i16, contiguous, K padded to an even number by a zero."""
-    if x.shape[1] % 2:
-        rows = np.zeros((len(x), x.shape[1] + 1), np.int16)
-        np.subtract(x, zero_point, out=rows[:, :-1], dtype=np.int16)
-        return rows
-    if zero_point == 0 and x.dtype == np.int16:
+    if are_rows(x, zero_point):
         return np.ascontiguousarray(x)
-    less: np.ndarray = np.subtract(x, zero_point, dtype=np.int16, order="C")
-    return less
+    rows = room_for_rows(*x.shape)
+    fill_rows(np.ascontiguousarray(x), zero_point, rows)
+    return rows
+
+
+def are_rows(x: np.ndarray, zero_point: int) -> bool:
+    """Whether codes are such rows as they are, but for their order of memory."""
+    return zero_point == 0 and x.dtype == np.int16 and x.shape[1] % 2 == 0
+
+
+def room_for_rows(count: int, depth: int) -> np.ndarray:
+    """Rows to be filled."""
+    return np.zeros((count, even(depth)), np.int16)
+
+
+@jit
+def fill_rows(x, zero_point, rows):  # type: ignore[no-untyped-def]
+    """Write x - zero_point; what pads rows is not written."""
+    for p in range(x.shape[0]):
+        for k in range(x.shape[1]):
+            rows[p, k] = np.int32(np.int32(x[p, k]) - np.int32(zero_point))
 
 
 @jit

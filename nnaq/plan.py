@@ -4,13 +4,14 @@ A stream brings the same shapes at every step, so most of what a node does aroun
 same every time. A plan is made while it runs for the first time. Each value in it is
 
     live   an array of this step, handed on as it was made, or
-    held   an array of the plan, which keeps its place from step to step.
+    held   an array of the plan, which keeps its place from step to step, or even
+    fixed  a held array that is the same at every step: a constant, or made of constants and shapes alone.
 
 A node whose kernel can be bound (`nnaq.ir.op.Bindable`) has held operands and results: sizes, views, room and
 arguments of compiled loops are settled when the plan is made. Where its result is a view of an operand (a
-reshape, one frame of several) nothing at all is left to do. A live value that it reads is copied to a place
-of its own first. Every other node runs by its kernel, and its results are live; so a real node works on the
-very arrays that it would have without a plan, in the same order of memory.
+reshape, one frame of several) nothing at all is left to do, nor where its operands are fixed. A live value
+that it reads is copied to a place of its own first. Every other node runs by its kernel, and its results are
+live; so a real node works on the very arrays that it would have without a plan, in the same order of memory.
 
 Held arrays lie in one piece and never leave the plan: what is handed out of them is copied.
 """
@@ -49,6 +50,8 @@ class Plan:
     ) -> None:
         self._values: Values = {**values, ABSENT: None}
         self._held: Values = {name: values[name] for name in constants} | {ABSENT: None}
+        self._fixed, self._given = set(self._held), frozenset(values)
+        self._brought: list[Run] = []
         self._runs: list[Run] = []
         for node, call in steps:
             if isinstance(call, Bindable):
@@ -56,11 +59,13 @@ class Plan:
             else:
                 self._add(calling(self._values, node, call))
         places = [self._held[name] for name in self._held.keys() - {ABSENT, *constants}]
-        self._wanted = [(name, self._is_within(name, places)) for name in wanted]
+        self._wanted = [(name, shares(self._values[name], places)) for name in wanted]
 
     def step(self, values: Mapping[str, np.ndarray]) -> Values:
         """Run over inputs and states of the shapes that the plan was made for; the values to hand out."""
         self._values.update(values)
+        for run in self._brought:
+            run()
         for run in self._runs:
             run()
         return self.results()
@@ -75,14 +80,25 @@ class Plan:
         found = dict(zip(node.outputs, results, strict=True))
         self._held.update(found)
         self._values.update(found)
-        if run is not None:
+        changing = [self._held[name] for name in node.inputs if name not in self._fixed]
+        if run is None:
+            self._fixed.update(name for name, array in found.items() if not shares(array, changing))
+        elif changing:
             self._add(run)
+        else:
+            run()
+            self._fixed.update(found)
 
     def _hold(self, name: str) -> Any:
         """The place of a value; a live one is brought to it at every step."""
         if name not in self._held:
             self._held[name] = np.empty(self._values[name].shape, self._values[name].dtype)
-            self._add(bringing(self._values, name, self._held[name]))
+            run = bringing(self._values, name, self._held[name])
+            if name in self._given:
+                run()
+                self._brought.append(run)
+            else:
+                self._add(run)
         return self._held[name]
 
     def _add(self, run: Run) -> None:
@@ -90,9 +106,10 @@ class Plan:
         run()
         self._runs.append(run)
 
-    def _is_within(self, name: str, places: Sequence[np.ndarray]) -> bool:
-        """Whether a value may be a part of a held array: kernels may return what they were given."""
-        return any(np.may_share_memory(self._values[name], place) for place in places)
+
+def shares(array: np.ndarray, places: Iterable[np.ndarray]) -> bool:
+    """Whether an array may be a part of others: kernels may return what they were given."""
+    return any(np.may_share_memory(array, place) for place in places)
 
 
 class Plans:

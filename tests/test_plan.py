@@ -1,5 +1,6 @@
 """Plans of steps: the same bits as node by node, whatever shapes, states and layouts of memory come along."""
 
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from nnaq.ir.graph import Graph
 from nnaq.ir.op import Bindable, Signature, lookup
 from nnaq.ir.types import Palette, Quant, TensorType, parse_type
 from nnaq.ir.verify import verify
+from nnaq.kernels.bound import Copy, single
 from nnaq.plan import Plan, Plans
 
 CODES = "i8[{}]<0.05, 3>"
@@ -102,7 +104,7 @@ def compare(graph: Graph, feeds, keep=()) -> None:
 @settings(max_examples=60)
 def test_planned_steps_have_the_bits_of_unplanned_ones(graph, seed, data):
     random = np.random.default_rng(seed)
-    feeds = [{"x": random.integers(-128, 128, graph.types["x"].shape).astype(np.int8)} for _ in range(4)]
+    feeds = [{"x": random.integers(-128, 128, graph.types["x"].shape).astype(np.int8)} for _ in range(5)]
     keep = data.draw(st.sets(st.sampled_from(sorted(graph.types)), max_size=3))
     compare(graph, feeds, keep)
 
@@ -175,7 +177,7 @@ def island() -> Graph:
 def test_real_nodes_work_on_the_arrays_of_the_step():
     random = np.random.default_rng(1)
     graph = island()
-    compare(graph, [{"x": random.integers(-128, 128, (7, 9)).astype(np.int8)} for _ in range(4)])
+    compare(graph, [{"x": random.integers(-128, 128, (7, 9)).astype(np.int8)} for _ in range(5)])
 
 
 def packed() -> Graph:
@@ -195,7 +197,7 @@ def packed() -> Graph:
 
 def test_a_weight_of_packed_indices():
     random = np.random.default_rng(2)
-    compare(packed(), [{"x": random.integers(-128, 128, (2, 8)).astype(np.int8)} for _ in range(4)])
+    compare(packed(), [{"x": random.integers(-128, 128, (2, 8)).astype(np.int8)} for _ in range(5)])
 
 
 def test_a_step_that_cannot_be_done_changes_nothing():
@@ -276,10 +278,72 @@ def test_views_leave_nothing_to_do():
     steps = [(n, call) for n, call, _ in interpreter.steps]
     x = np.arange(12, dtype=np.int8).reshape(4, 3)
     made = Plan(steps, {"x": x}, (), ["y"])
-    assert len(made._runs) == 1  # x comes to its place
+    assert (len(made._brought), made._runs) == (1, [])  # x comes to its place
     first = made.step({"x": x})["y"]
     assert made.step({"x": x + 1})["y"].tolist() == [4, 5, 6]
     assert first.tolist() == [3, 4, 5]
+
+
+def test_what_depends_on_shapes_alone_is_done_once():
+    """Places of frames before a place in each: whatever x holds, it is the same."""
+    build = Lowered("causal")
+    build.input("x", parse_type(CODES.format("T,3")), time_axis=0)
+    whole, flag = "i32[]<1.0, 0>", "i8[]<1.0, 0>"
+    build.crossed("arange", ("x",), (whole,), "places", axis=0, start=0, step=1)
+    build.crossed("reshape", ("places",), (whole,), "rows", shape=(-1, 1))
+    build.crossed("greater_or_equal", ("rows", "places"), (flag,), "before")
+    build.crossed("logical_not", ("before",), (flag,), "behind")
+    build.output("behind")
+    graph = verify(build.build())
+    steps = [(n, call) for n, call, _ in Interpreter(graph).steps]
+    made = Plan(steps, {"x": np.zeros((3, 3), np.int8)}, (), ["behind"])
+    assert made._runs == []
+    first = made.results()["behind"]
+    first[:] = 7
+    assert made.results()["behind"].tolist() == [[0, 1, 1], [0, 0, 1], [0, 0, 0]]
+    compare(graph, [{"x": np.zeros((3, 3), np.int8)}] * 5)
+
+
+def still(cell: str, frames=2, batch=8, units=512) -> Graph:
+    """A recurrent layer and products behind it; no value has fewer than 4096 bytes."""
+    build, kind = Lowered("still"), CODES.format(f"{frames},{batch},{units}")
+    state, memory = CODES.format(f"{batch},{units}"), f"i16[{batch},{units}]<{2**-11}, 0>"
+    gates = {"lstm": 4, "gru": 3}[cell] * units
+    build.input("x", parse_type(kind))
+    given = ["x", build.codes("h", state)] + ([build.codes("c", memory)] if cell == "lstm" else [])
+    given += [build.codes(f"w{i}", f"i8[{gates},{units}]<0.001, 0>", i) for i in range(2)]
+    given += [np.zeros(gates)] * (1 if cell == "lstm" else 2)
+    attrs = {} if cell == "lstm" else {"linear_before_reset": True}
+    kinds = [CODES.format("")] * 2 + [memory] * (cell == "lstm")
+    y, *_ = build.crossed(cell, given, kinds, "y", **attrs)
+    build.codes("w", f"i8[{units},{units}]<0.001, 0>")
+    build.crossed("fully_connected", (y, "w", np.zeros(units)), (CODES.format(""),), "z")
+    for name in (y, "z"):
+        build.crossed("reshape", (name,), (CODES.format(""),), f"{name}_rows", shape=(-1, units))
+    build.crossed("transpose", ("z_rows",), (CODES.format(""),), "turned", perm=(1, 0))
+    build.crossed("matmul", ("turned", f"{y}_rows"), ("i8[]<0.5, 3>",), "scores")
+    build.output("scores")
+    return verify(build.build())
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_repeated_step_makes_no_arrays(cell):
+    """All that is left are calls of compiled kernels, which fill what they are given, and copies."""
+    interpreter = Interpreter(still(cell))
+    steps = [(n, call) for n, call, _ in interpreter.steps]
+    values = {"x": np.random.default_rng(0).integers(-128, 128, (2, 8, 512)).astype(np.int8)}
+    made = Plan(steps, {**interpreter.constants, **values}, interpreter.constants, ["scores"])
+    copies = [one for run in made._runs for one in single(run) if isinstance(one, Copy)]
+    tracemalloc.start()
+    try:
+        for run in (*made._brought, *copies):
+            run()
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert copies
+    assert most < 4096
+    compare(interpreter.graph, [values] * 4)
 
 
 def test_operators_that_move_codes_can_be_bound():

@@ -30,8 +30,8 @@ class Bindable:
 
     bind        (*operands) -> (results, run): room for the results, and run() fills it from what the
                 operands hold at that moment, as often as it is called; None where the results are views
-                of operands and follow by themselves. Results lie in one piece, as operands do that keep
-                their places. Only constants among those hold anything that counts when they are bound
+                of operands, or depend on their shapes alone. Results lie in one piece, as operands do that
+                keep their places. Only constants among those hold anything that counts when they are bound
     at_once     the kernel for one call, where it is not best bound for that one run
     """
 

@@ -1,0 +1,67 @@
+"""Products over arrays that keep their places: rows, panels and results are made once."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from nnaq.jit import jit
+from nnaq.kernels.bound import Copy, Run
+from nnaq.kernels.multiply import requantize_rows
+from nnaq.kernels.weight_panels import (
+    Weights,
+    are_rows,
+    fill_columns,
+    fill_rows,
+    room_for_columns,
+    room_for_rows,
+)
+
+
+def bind_rows(x: np.ndarray, zero_point: int) -> tuple[np.ndarray, list[Run]]:
+    """What `rows_of` makes of codes [P, K], and what fills it: nothing where codes are such rows."""
+    codes = np.ascontiguousarray(x)
+    if are_rows(codes, zero_point):
+        return codes, []
+    rows = room_for_rows(*codes.shape)
+    return rows, [partial(fill_rows, codes, zero_point, rows)]
+
+
+def bind_columns(b: np.ndarray, zero_point: int) -> tuple[Weights, Run]:
+    """The columns of matrices [S, K, N], contiguous, as a weight of S parts, and what fills its panels."""
+    weights, panels = room_for_columns(b, zero_point)
+    return weights, partial(fill_columns, b, zero_point, panels)
+
+
+def bind_stack(a: np.ndarray, batch: tuple[int, ...]) -> tuple[np.ndarray, list[Run]]:
+    """Matrices [..., M, K] as [*batch, M, K], and what fills them where they are copies of fewer."""
+    shape = (*batch, *a.shape[-2:])
+    if a.size == np.prod(shape):
+        return a.reshape(shape), []
+    place = np.empty(shape, a.dtype)
+    return place, [Copy(place, a)]
+
+
+def bind_requantized(rows: np.ndarray, weights: Weights, given: tuple[Any, ...], out: np.ndarray) -> Run:
+    """requantize_rows(rows, weights, 0, *given, out)."""
+    call: tuple[Any, ...] = rows, weights, 0, *given, out
+    return partial(requantize_rows, *call)
+
+
+def bind_stack_of_products(
+    rows: np.ndarray, weights: Weights, parts: np.ndarray, given: tuple[Any, ...], out: np.ndarray
+) -> Run:
+    """requantize_stack(rows, weights, parts, *given, out)."""
+    call: tuple[Any, ...] = rows, weights, parts, *given, out
+    return partial(requantize_stack, *call)
+
+
+@jit
+def requantize_stack(x, weights, parts, bias, multiplier, shift, order, rounding, zero_y, low, high, out):  # type: ignore[no-untyped-def]
+    """`requantize_rows` for matrices of equal height, one behind the other, each by a part of a weight."""
+    height = len(out) // max(parts.size, 1)
+    for i in range(parts.size):
+        own = slice(i * height, (i + 1) * height)
+        requantize_rows(
+            x[own], weights, parts[i], bias, multiplier, shift, order, rounding, zero_y, low, high, out[own]
+        )
