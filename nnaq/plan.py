@@ -13,10 +13,14 @@ reshape, one frame of several) nothing at all is left to do, nor where its opera
 that it reads is copied to a place of its own first. Every other node runs by its kernel, and its results are
 live; so a real node works on the very arrays that it would have without a plan, in the same order of memory.
 
+A plan that has been repeated some times is compiled: runs of bound nodes that follow each other become one
+function (kernels/machine/calls.py), and a step costs little more than their kernels.
+
 Held arrays lie in one piece and never leave the plan: what is handed out of them is copied.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -24,6 +28,8 @@ import numpy as np
 
 from nnaq.ir.graph import Node
 from nnaq.ir.op import Arrays, Bindable, Kernel
+from nnaq.kernels.bound import single
+from nnaq.kernels.machine.calls import Calls, can_be_called
 
 Run = Callable[[], object]
 Values = dict[str, Any]
@@ -31,6 +37,7 @@ Step = tuple[Node, Kernel]
 
 PLANS = 8  # shapes that are remembered at a time
 ROOM = 1 << 22  # bytes of values beyond which Python no longer counts beside the kernels
+REPEATS = 128  # steps behind which a plan is compiled, for some ten milliseconds: a stream has thousands
 ABSENT = ""  # the name of an operand that is not there
 
 
@@ -53,6 +60,7 @@ class Plan:
         self._fixed, self._given = set(self._held), frozenset(values)
         self._brought: list[Run] = []
         self._runs: list[Run] = []
+        self._repeats = 0
         for node, call in steps:
             if isinstance(call, Bindable):
                 self._bind(node, call)
@@ -68,6 +76,9 @@ class Plan:
             run()
         for run in self._runs:
             run()
+        self._repeats += 1
+        if self._repeats == REPEATS:
+            self._runs = compiled(self._runs)
         return self.results()
 
     def results(self) -> Values:
@@ -110,6 +121,15 @@ class Plan:
 def shares(array: np.ndarray, places: Iterable[np.ndarray]) -> bool:
     """Whether an array may be a part of others: kernels may return what they were given."""
     return any(np.may_share_memory(array, place) for place in places)
+
+
+def compiled(runs: Iterable[Run]) -> list[Run]:
+    """The same runs, those that follow each other as one function where it can make them."""
+    found: list[Run] = []
+    for can, group in groupby((one for run in runs for one in single(run)), can_be_called):
+        some = list(group)
+        found += [Calls(some)] if can else some
+    return found
 
 
 class Plans:

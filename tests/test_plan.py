@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from simulate.lowered import Lowered, recurrent
 
@@ -80,6 +80,12 @@ def unplanned(graph: Graph, inputs, states, keep=(), mode="fast"):
     return interpreter.step(inputs)
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    """The first step has no plan, the second makes one, the third repeats it; then it is compiled."""
+    monkeypatch.setattr(plan, "REPEATS", 1)
+
+
 def compare(graph: Graph, feeds, keep=()) -> None:
     """Every step of a stream by its plan, against the same step node by node, by both kinds of kernels.
 
@@ -101,7 +107,7 @@ def compare(graph: Graph, feeds, keep=()) -> None:
 
 
 @given(streams(), seeds, st.data())
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_planned_steps_have_the_bits_of_unplanned_ones(graph, seed, data):
     random = np.random.default_rng(seed)
     feeds = [{"x": random.integers(-128, 128, graph.types["x"].shape).astype(np.int8)} for _ in range(5)]
@@ -126,7 +132,7 @@ def chunked() -> Graph:
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), seeds)
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stretches_of_any_length_may_follow_each_other(sizes, seed):
     random = np.random.default_rng(seed)
     compare(chunked(), [{"x": random.integers(-128, 128, (n, 3)).astype(np.int8)} for n in sizes])
@@ -327,12 +333,13 @@ def still(cell: str, frames=2, batch=8, units=512) -> Graph:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_repeated_step_makes_no_arrays(cell):
+def test_a_repeated_step_is_one_call_and_makes_no_arrays(cell):
     """All that is left are calls of compiled kernels, which fill what they are given, and copies."""
     interpreter = Interpreter(still(cell))
     steps = [(n, call) for n, call, _ in interpreter.steps]
     values = {"x": np.random.default_rng(0).integers(-128, 128, (2, 8, 512)).astype(np.int8)}
     made = Plan(steps, {**interpreter.constants, **values}, interpreter.constants, ["scores"])
+    assert len(plan.compiled(made._runs)) == 1
     copies = [one for run in made._runs for one in single(run) if isinstance(one, Copy)]
     tracemalloc.start()
     try:
@@ -380,7 +387,7 @@ ARRAYS = (
 
 
 @given(st.lists(st.sampled_from(range(len(ARRAYS))), min_size=1, max_size=6), st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_quick_check_takes_and_refuses_what_the_slow_one_does(order, whole):
     graph = real_input("i32[T]<1.0, 0>" if whole else "i8[T]<0.1, 3>")
     check = InputCheck(graph)
