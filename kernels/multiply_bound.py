@@ -7,7 +7,8 @@ import numpy as np
 
 from nnaq.jit import jit
 from nnaq.kernels.bound import Copy, Run
-from nnaq.kernels.multiply import requantize_rows
+from nnaq.kernels.multiply import TILE, requantize_rows
+from nnaq.kernels.threads import blocks, shared
 from nnaq.kernels.weight_panels import (
     Weights,
     are_rows,
@@ -43,17 +44,25 @@ def bind_stack(a: np.ndarray, batch: tuple[int, ...]) -> tuple[np.ndarray, list[
 
 
 def bind_requantized(rows: np.ndarray, weights: Weights, given: tuple[Any, ...], out: np.ndarray) -> Run:
-    """requantize_rows(rows, weights, 0, *given, out)."""
-    call: tuple[Any, ...] = rows, weights, 0, *given, out
-    return partial(requantize_rows, *call)
+    """requantize_rows(rows, weights, 0, *given, out), shared by threads where it is large."""
+    runs: list[Run] = []
+    for own in blocks(len(rows), weights[0] * weights[1], TILE):
+        call: tuple[Any, ...] = rows[own], weights, 0, *given, out[own]
+        runs.append(partial(requantize_rows, *call))
+    return shared(runs)
 
 
 def bind_stack_of_products(
     rows: np.ndarray, weights: Weights, parts: np.ndarray, given: tuple[Any, ...], out: np.ndarray
 ) -> Run:
-    """requantize_stack(rows, weights, parts, *given, out)."""
-    call: tuple[Any, ...] = rows, weights, parts, *given, out
-    return partial(requantize_stack, *call)
+    """requantize_stack(rows, weights, parts, *given, out), shared by threads where it is large."""
+    height = len(rows) // max(len(parts), 1)
+    runs: list[Run] = []
+    for some in blocks(len(parts), height * weights[0] * weights[1], 1):
+        own = slice(some.start * height, some.stop * height)
+        call: tuple[Any, ...] = rows[own], weights, parts[some], *given, out[own]
+        runs.append(partial(requantize_stack, *call))
+    return shared(runs)
 
 
 @jit

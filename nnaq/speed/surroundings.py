@@ -14,7 +14,7 @@ from pathlib import Path
 from nnaq.errors import ArtifactError, NnaqError
 
 PACKAGES = ("nnaq", "numpy", "numba", "llvmlite", "onnx", "onnxruntime", "torch")
-VARIABLES = ("OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "NUMBA_NUM_THREADS")
+VARIABLES = ("NNAQ_THREADS", "OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_WAIT_POLICY", "NUMBA_NUM_THREADS")
 # What may be missing: the package that tells, how to install it, what it is for.
 EXTRAS = {
     "torch": ("torch", "pip install 'nnaq[torch]'", "torch modules"),
@@ -179,6 +179,11 @@ def advice(cpu: Cpu, threads: Threads, cache: Cache) -> tuple[str, ...]:
         said.append(
             "OMP_PROC_BIND lets torch bind the main thread to one CPU, and Numba then counts one: "
             "set NUMBA_NUM_THREADS too"
+        )
+    asked = variables["NNAQ_THREADS"]
+    if asked and not (asked.isdecimal() and 1 <= int(asked) <= cpu.usable):
+        said.append(
+            f"NNAQ_THREADS={asked}: large products take 1 thread or more, up to {cpu.usable} of the CPUs here"
         )
     if (variables["OMP_WAIT_POLICY"] or "").upper() == "PASSIVE":
         said.append("OMP_WAIT_POLICY=PASSIVE makes every start of threads slow: unset it")

@@ -161,6 +161,9 @@ UNSET = dict.fromkeys(surroundings.VARIABLES)
         ({"OMP_NUM_THREADS": "1", "OMP_PROC_BIND": "true"}, "set NUMBA_NUM_THREADS"),
         ({"OMP_NUM_THREADS": "1", "OMP_PROC_BIND": "true", "NUMBA_NUM_THREADS": "2"}, None),
         ({"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}, "unset it"),
+        ({"OMP_NUM_THREADS": "1", "NNAQ_THREADS": "2"}, None),
+        ({"OMP_NUM_THREADS": "1", "NNAQ_THREADS": "9"}, "NNAQ_THREADS=9: large products take 1 thread"),
+        ({"OMP_NUM_THREADS": "1", "NNAQ_THREADS": "all"}, "NNAQ_THREADS=all: large products take 1 thread"),
     ],
 )
 def test_advice_on_threads(change, told):
