@@ -12,12 +12,13 @@ beginning or kept, and not one with a zero map, which no kernel reads.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
-from nnaq.errors import DataError
+from nnaq.errors import DataError, NnaqError
 from nnaq.ir.dims import show, solve, symbols
 from nnaq.ir.graph import Graph, Node, Port
 from nnaq.ir.op import Kernel, lookup
@@ -45,6 +46,8 @@ class Result:
 class Interpreter:
     """A graph made ready to run: kernels are looked up once, states are kept between steps.
 
+    It is for one thread: states and the room of kernels are its own. Every thread makes one for itself.
+
     mode: `fast` or `reference` kernels for integer nodes; real nodes always run by their meaning
     over the reals. keep: values to hand out beside the outputs.
     """
@@ -59,6 +62,7 @@ class Interpreter:
                 for node, free in _lifetimes(graph, self.keep)
             ]
         self.states = initial_states(graph)
+        self._turn = Lock()
         self._check = InputCheck(graph)
         self.whole = self._check.whole
         everything = dict.fromkeys(
@@ -77,7 +81,21 @@ class Interpreter:
         self.states = initial_states(self.graph)
 
     def step(self, inputs: Mapping[str, np.ndarray]) -> Result:
-        """Run once over the given stretch of time and advance the states."""
+        """Run once over the given stretch of time and advance the states.
+
+        Raises NnaqError where another thread is at a step.
+        """
+        if not self._turn.acquire(blocking=False):
+            raise NnaqError(
+                f"graph {self.graph.name!r}: two threads step one Interpreter at a time; "
+                "make an Interpreter for each of them"
+            )
+        try:
+            return self._step(inputs)
+        finally:
+            self._turn.release()
+
+    def _step(self, inputs: Mapping[str, np.ndarray]) -> Result:
         values = self._check(inputs)
         given = list(values.values())
         for state in self.graph.states:

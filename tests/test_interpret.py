@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnaq.errors import DataError
+from nnaq.errors import DataError, NnaqError
 from nnaq.interpret import Interpreter, check_inputs, chunks, frame_count, run
 from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
@@ -229,3 +229,12 @@ def test_a_whole_number_that_is_read_as_a_real_too_may_have_fractions():
 def test_run_names_the_inputs_it_takes():
     with pytest.raises(DataError, match="graph 'stateless' takes x; found y"):
         run(stateless(), {"y": np.zeros((2, 4))})
+
+
+def test_two_threads_may_not_step_one_interpreter_at_a_time():
+    interpreter, x = Interpreter(recurrent()), {"x": np.zeros((1, 4), np.int8)}
+    check, interpreter._check = interpreter._check, lambda inputs: interpreter.step(inputs)
+    with pytest.raises(NnaqError, match="graph 'recurrent': two threads step one Interpreter at a time"):
+        interpreter.step(x)
+    interpreter._check = check
+    assert len(interpreter.step(x).outputs) == 1
