@@ -7,10 +7,13 @@ from functools import partial
 import numpy as np
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
+from nnaq.ir.build import Builder
 from nnaq.ir.dims import bind
+from nnaq.ir.graph import Graph
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Constant, Op, Signature, lookup
 from nnaq.ir.types import Palette, Quant, TensorType, storage
+from nnaq.ir.verify import verify
 from nnaq.kernels.codebook import PackedCodes, pack_codes
 
 RANDOM = np.random.default_rng(0)
@@ -51,6 +54,23 @@ class IntegerNode:
     def call(self) -> Callable[[], object]:
         """One run on the node's own arrays."""
         return partial(self.kernel(), *self.arrays)
+
+    def stream(self, states: Mapping[int, int]) -> Graph:
+        """A graph of this node alone, whose inputs are its activations, x0, x1, … by position.
+
+        states: activations that are results of the step before instead, by position.
+        """
+        build, names = Builder(self.op.name), []
+        for place, (kind, array) in enumerate(zip(self.signature.inputs, self.arrays, strict=True)):
+            assert kind is not None
+            add = build.value if place in states else build.input
+            is_constant = place >= self.activations
+            names.append(build.constant(f"w{place}", array, kind) if is_constant else add(f"x{place}", kind))
+        made = build.node(self.op.name, names, self.signature.attrs, types=self.signature.outputs)
+        for place, result in states.items():
+            build.state(f"s{place}", names[place], made[result], np.asarray(self.arrays[place]))
+        build.output(made[0])
+        return verify(build.build())
 
     def packed(self, palette: Palette) -> "IntegerNode":
         """The same node on packed indices of its weights, which hold entries of one table of `palette`."""

@@ -13,11 +13,12 @@ sys.path.append(str(BENCHMARKS))  # behind the tests, whose folders share names 
 from ceilings import Ceilings  # noqa: E402
 from kernel_bounds import bounds, limit  # noqa: E402
 from kernel_peers import lstm_steps, matmul_integer  # noqa: E402
-from kernel_races import Rival, Work, convolution, layer, layer_norm, softmax, works  # noqa: E402
+from kernel_races import Rival, Work, convolution, layer, layer_norm, lstm, softmax, works  # noqa: E402
 from kernel_tables import judged, kernel_speed  # noqa: E402
 from measuring import contest, figures, race  # noqa: E402
 from random_nodes import codes, node_of, reals  # noqa: E402
 
+from nnaq.interpret import Interpreter  # noqa: E402
 from nnaq.ir.types import Palette  # noqa: E402
 
 MACHINE = Ceilings(
@@ -88,6 +89,15 @@ def test_what_is_timed_is_exact(node):
     exact = made.op.reference(made.signature, *made.arrays)
     for mine, wanted in zip(made.call()(), exact, strict=True):
         np.testing.assert_array_equal(mine, wanted)
+
+
+def test_a_stream_feeds_states_back():
+    node = lstm(1, 1, 6, 4)
+    x, h, c, *rest = node.arrays
+    interpreter = Interpreter(node.stream({1: 1, 2: 2}))
+    for _ in range(4):
+        y, h, c = node.op.reference(node.signature, x, h, c, *rest)
+        np.testing.assert_array_equal(interpreter.step({"x0": x}).outputs["lstm_0"], y)
 
 
 def test_packed_weights_give_the_same_codes():
