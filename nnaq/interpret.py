@@ -129,6 +129,8 @@ class Interpreter:
 
 def _apart(array: np.ndarray, given: list[np.ndarray]) -> np.ndarray:
     """A result that is no part of an input: callers fill their buffers anew for the next step."""
+    if array.base is None and all(array is not one for one in given):
+        return array  # its memory is its own
     return array.copy() if any(np.may_share_memory(array, one) for one in given) else array
 
 
