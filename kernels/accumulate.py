@@ -17,6 +17,7 @@ what ONNX Runtime computes.
 The compiled form is kernels/multiply.py.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from nnaq.ir.dims import show
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Attr, Constant, Prepared, Signature
 from nnaq.ir.types import TensorType, bits, bounds
+from nnaq.jit import jit
 from nnaq.kernels.boundary import largest_distance, multiplier_constants
 from nnaq.kernels.fixedpoint import quantize_multipliers, requantize_reference, saturate_reference
 from nnaq.kernels.narrow import Order, contract, narrow_of, sum_reference
@@ -51,10 +53,21 @@ def accumulator_bound(
     weight_codes: np.ndarray, input_type: TensorType, bias: np.ndarray, weight_zero_point: int = 0
 ) -> int:
     """The largest |acc| that any input can cause: weights [O, ...] and bias [O] as integers."""
-    centred = np.abs(weight_codes.astype(np.int64) - weight_zero_point)
-    sums = centred.sum(axis=tuple(range(1, centred.ndim)))
-    reach = largest_distance(input_type)
-    return max((int(s) * reach + abs(int(b)) for s, b in zip(sums, bias, strict=True)), default=0)
+    rows = np.ascontiguousarray(weight_codes).reshape(len(weight_codes), math.prod(weight_codes.shape[1:]))
+    sums = np.empty(len(rows), np.int64)
+    _row_sizes(rows, weight_zero_point, sums)
+    reaches = sums * largest_distance(input_type) + np.abs(bias.astype(np.int64))
+    return int(reaches.max(initial=0))
+
+
+@jit
+def _row_sizes(rows, zero_point, sums):  # type: ignore[no-untyped-def]
+    """Σ_k |w[o,k] - zero_point| per row."""
+    for o in range(len(rows)):
+        total = np.int64(0)
+        for code in rows[o]:
+            total += np.int64(abs(np.int32(code) - np.int32(zero_point)))
+        sums[o] = total
 
 
 def prove_wrap_free(who: str, bound: int, dtype: str) -> None:

@@ -138,11 +138,13 @@ def quantize_array(x: np.ndarray, kind: TensorType, rounding: str = "half_even")
     """Codes of type `kind` for the reals `x`: q = clamp(round(f32(x) / f32(scale)) + zero_point)."""
     assert kind.quant is not None
     low, high = code_bounds(kind)
-    if kind.quant.axis is None and kind.dtype in ("i8", "i16"):
+    if kind.quant.axis in (None, 0) and kind.dtype in ("i4", "i8", "i16"):
         with np.errstate(over="ignore"):
-            flat = np.ascontiguousarray(x, np.float32).reshape(-1)
+            reals = np.ascontiguousarray(x, np.float32)
         out = np.empty(x.shape, storage(kind.dtype))
-        _quantize_loop(flat, out.reshape(-1), *quantize_numbers(kind, rounding))
+        scales = np.array(kind.quant.scale, np.float32)
+        rows = len(scales), x.size // len(scales)
+        _quantize_rows(reals.reshape(rows), out.reshape(rows), scales, *quantize_limits(kind, rounding))
         return out
     scale = kind.quant.scales(x.ndim).astype(np.float32)
     with np.errstate(over="ignore"):  # a quotient beyond float32 is clamped like any other
@@ -152,11 +154,18 @@ def quantize_array(x: np.ndarray, kind: TensorType, rounding: str = "half_even")
     return np.asarray(np.minimum(limited + kind.zero_point, high), storage(kind.dtype))
 
 
-def quantize_numbers(kind: TensorType, rounding: str) -> tuple[Any, ...]:
-    """Scale, whether ties go away from zero, limits of codes less zero_point, zero_point."""
+def quantize_limits(kind: TensorType, rounding: str) -> tuple[bool, np.float32, np.float32, int]:
+    """Whether ties go away from zero, limits of codes less zero_point, zero_point."""
     low, high = code_bounds(kind)
     ends = np.float32(low - kind.zero_point), np.float32(high - kind.zero_point)
-    return np.float32(kind.scale), rounding == "half_away", *ends, kind.zero_point
+    return rounding == "half_away", *ends, kind.zero_point
+
+
+@jit
+def _quantize_rows(x, out, scales, away, low, high, zero_point):  # type: ignore[no-untyped-def]
+    """One scale per row."""
+    for r in range(len(out)):
+        _quantize_loop(x[r], out[r], scales[r], away, low, high, zero_point)
 
 
 @jit
@@ -183,13 +192,22 @@ def _quantize_loop(x, out, scale, away, low, high, zero_point):  # type: ignore[
 def dequantize_array(codes: np.ndarray, kind: TensorType) -> np.ndarray:
     """Reals (float32) of codes of type `kind`."""
     assert kind.quant is not None
-    if kind.quant.axis is None and codes.dtype in (np.int8, np.int16):
-        out = np.empty(codes.shape, np.float32)
-        flat = np.ascontiguousarray(codes).reshape(-1)
-        _dequantize_loop(flat, out.reshape(-1), np.float32(kind.scale), kind.zero_point)
+    if kind.quant.axis in (None, 0) and codes.dtype in (np.int8, np.int16):
+        out, scales = np.empty(codes.shape, np.float32), np.array(kind.quant.scale, np.float32)
+        rows = len(scales), codes.size // len(scales)
+        _dequantize_rows(
+            np.ascontiguousarray(codes).reshape(rows), out.reshape(rows), scales, kind.zero_point
+        )
         return out
     centred = codes.astype(np.int64) - kind.zero_point
     return centred.astype(np.float32) * kind.quant.scales(codes.ndim).astype(np.float32)
+
+
+@jit
+def _dequantize_rows(codes, out, scales, zero_point):  # type: ignore[no-untyped-def]
+    """One scale per row."""
+    for r in range(len(out)):
+        _dequantize_loop(codes[r], out[r], scales[r], zero_point)
 
 
 @jit
@@ -211,7 +229,7 @@ def load_quantize(signature: Signature, constants: tuple[Any, ...]) -> Kernel:
     rounding = str(signature.attrs.get("rounding", "half_even"))
     if kind.dtype == "i32":
         return quantizer(kind, code_bounds(kind), rounding)
-    dtypes, numbers = (storage(kind.dtype),) * 2, quantize_numbers(kind, rounding)
+    dtypes, numbers = (storage(kind.dtype),) * 2, (np.float32(kind.scale), *quantize_limits(kind, rounding))
     return Bindable(lambda x: bound(_quantize_loop, ((x, np.float32),), x.shape, dtypes, *numbers))
 
 

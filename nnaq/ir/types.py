@@ -6,6 +6,7 @@
 `<[0.1, 0.2]@0, 0>` has one scale per entry of axis 0.
 """
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -58,7 +59,7 @@ class Quant:
     axis: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.scale or not all(np.isfinite(s) and s > 0 for s in self.scale):
+        if not self.scale or not (min(self.scale) > 0 and sum(self.scale) < math.inf):  # the sum sees a NaN
             raise GraphError(f"scales must be finite and positive, found {self.scale[:3]}")
         if self.axis is None and len(self.scale) != 1:
             raise GraphError(f"{len(self.scale)} scales need an axis")

@@ -70,12 +70,9 @@ def weight_type(
     floor: a least scale per channel; it keeps a large bias next to tiny weights inside 32 bits.
     A channel of zeros takes the largest scale of the others.
     """
-    size = (
-        np.abs(weight.astype(np.float64))
-        .reshape(weight.shape)
-        .max(axis=tuple(a for a in range(weight.ndim) if a != axis), initial=0)
-    )
-    scales = size / highest
+    others = tuple(a for a in range(weight.ndim) if a != axis)
+    size = np.maximum(weight.max(axis=others, initial=0), -weight.min(axis=others, initial=0))
+    scales = size.astype(np.float64) / highest
     scales = np.where(scales > 0, scales, scales.max(initial=0) or 1.0)
     if floor is not None:
         scales = np.maximum(scales, floor)

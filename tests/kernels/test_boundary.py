@@ -17,7 +17,7 @@ from strategies import (
 
 from nnaq.ir.op import Signature, Work, lookup
 from nnaq.ir.types import Quant, TensorType, bounds
-from nnaq.kernels.boundary import dequantize_array, quantize_array, quantize_attrs
+from nnaq.kernels.boundary import dequantize_array, quantize_array, quantize_attrs, round_real
 
 rules = st.sampled_from(("half_even", "half_away"))
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -85,6 +85,25 @@ def test_per_channel_weights_stay_symmetric():
     kind = TensorType("i8", (2, 2), Quant((0.5, 0.25), 0, 0))
     x = np.array([[-100.0, 100.0], [-1.0, 1.0]], np.float32)
     np.testing.assert_array_equal(quantize_array(x, kind), [[-127, 127], [-4, 4]])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", ["i4", "i8", "i16"])
+@pytest.mark.parametrize("rule", ["half_even", "half_away"])
+def test_each_channel_has_its_own_scale_there_and_back(axis, dtype, rule):
+    random = np.random.default_rng(0)
+    scales = np.float32([0.5, 0.3, 2.0, 0.001])
+    kind = TensorType(dtype, (4, 4, 3), Quant(tuple(map(float, scales)), 0, axis))
+    low, high = bounds(dtype)
+    steps = random.integers(2 * low, 2 * high, kind.shape) + random.choice([0.0, 0.5, 0.3], kind.shape)
+    along = scales.reshape([4 if a == axis else 1 for a in range(3)])
+    x = steps.astype(np.float32) * along
+    whole = round_real(np, x / along, rule)
+    q = np.clip(whole, low + 1, high)
+    np.testing.assert_array_equal(quantize_array(x, kind, rule), q)
+    np.testing.assert_array_equal(
+        dequantize_array(quantize_array(x, kind, rule), kind), np.float32(q) * along
+    )
 
 
 @st.composite
