@@ -20,11 +20,12 @@ SIGMOID, TANH, LIFT, SQUASH, BLEND, HIDDEN = range(6)  # rows of the numbers of 
 
 
 @jit
-def recur(gates, h, c, y_8, y_16, recurrent, cell, projection, norm):  # type: ignore[no-untyped-def]
+def recur(gates, carried, h, c, y_8, y_16, recurrent, cell, projection, norm):  # type: ignore[no-untyped-def]
     """Advance c in place, frame by frame, and fill the y that holds codes; how many values of c were clamped.
 
-    h: the codes before the first frame, i16. y_8 or y_16 is empty: one compilation serves both code types.
-    recurrent, projection: weights, multiplier, shift and order of a product, the latter's code limits behind.
+    carried: room for what h adds to the pre-activations, of one frame or of all of them. h: the codes before
+    the first frame, i16. y_8 or y_16 is empty: one compilation serves both code types. recurrent, projection:
+    weights, multiplier, shift and order of a product, the latter's code limits behind.
     """
     frames, batch, rows = gates.shape
     width, units = h.shape[1], c.shape[1]
@@ -32,20 +33,21 @@ def recur(gates, h, c, y_8, y_16, recurrent, cell, projection, norm):  # type: i
     projected, w_p, q_p, s_p, order_p, low, high = projection
     zero_h = cell[0]
     centred = centred_rows(h, zero_h)
-    carried, projections = np.empty((batch, rows), np.int16), np.empty((batch, width), np.int16)
+    projections = np.empty((batch, width), np.int16)
     made = np.zeros((batch, even(units)), np.int16) if projected else centred
     no_bias, nothing = np.zeros(max(rows, width), np.int64), np.zeros(rows, np.int16)
     room = _room(rows, units, cell[2]), nothing[:units]
     # As variables, or Numba compiles a product of its own for every constant it is called with.
     saturations, first, zero, lowest, highest = int64(0), int64(0), int64(0), int64(-32768), int64(32767)
     for t in range(frames):
-        requantize_rows(centred, w, first, no_bias, q, s, order, rounding, zero, lowest, highest, carried)
+        own = carried[t % len(carried)]
+        requantize_rows(centred, w, first, no_bias, q, s, order, rounding, zero, lowest, highest, own)
         for b in range(batch):
             driven = gates[t, b]
             if norm[0]:
-                _normalise_gates(driven, carried[b], units, norm)
+                _normalise_gates(driven, own[b], units, norm)
                 driven = nothing
-            saturations += _update(driven, carried[b], c[b], made[b, :units], cell, room)
+            saturations += _update(driven, own[b], c[b], made[b, :units], cell, room)
         if projected:
             requantize_rows(
                 made, w_p, first, no_bias, q_p, s_p, order_p, rounding, zero, low, high, projections

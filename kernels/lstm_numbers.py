@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+
 from nnaq.errors import LoweringError
 from nnaq.ir.op import Attr
 from nnaq.ir.types import Quant, TensorType
@@ -88,6 +90,13 @@ def cell_fraction(cell: TensorType) -> int:
             f"lstm: the cell must be i16 with zero_point 0 and a scale 2^-9 … 2^-15, found {cell}"
         )
     return 1 - exponent
+
+
+class Sums(NamedTuple):
+    """What x and h add to the pre-activations of every frame, [T, B, gates * H] in Q3.12: A and R."""
+
+    driven: np.ndarray
+    carried: np.ndarray
 
 
 class Powers(NamedTuple):

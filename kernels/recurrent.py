@@ -81,6 +81,7 @@ from nnaq.kernels.lstm_numbers import (
     W_INPUT,
     W_PROJECTION,
     W_RECURRENT,
+    Sums,
     X,
     by_name,
     cell_fraction,
@@ -227,23 +228,31 @@ def load(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
     bind = _load(signature, operands)
 
     def bound(x: np.ndarray, h0: np.ndarray, c0: np.ndarray, *_: Any) -> Bound:
-        results, before, recurrence, after = bind(x, h0, c0)
+        results, before, recurrence, after, _ = bind(x, h0, c0)
         return results, together([*before, recurrence, after])
 
     return Bindable(bound)
 
 
+def run_with_sums(signature: Signature, *operands: np.ndarray | None) -> tuple[Arrays, Sums]:
+    """The same codes, and what their gradient asks for."""
+    results, before, recurrence, after, sums = _load(signature, operands)(*operands[:3], keeps=True)
+    together([*before, recurrence, after])()
+    return results, sums
+
+
 def count_cell_saturations(signature: Signature, *operands: np.ndarray | None) -> int:
     """How many values of c were clamped, over all frames, rows and units."""
-    _, before, recurrence, _ = _load(signature, operands)(*operands[:3])
+    _, before, recurrence, *_ = _load(signature, operands)(*operands[:3])
     together(before)()
     return int(recurrence())
 
 
 def _load(
     signature: Signature, operands: tuple[Any, ...]
-) -> Callable[..., tuple[Arrays, list[Run], Callable[[], Any], Run]]:
-    """x, h0, c0 -> y, h, c, and what fills them: in turn some runs, the recurrence, and one more.
+) -> Callable[..., tuple[Arrays, list[Run], Callable[[], Any], Run, Sums]]:
+    """x, h0, c0 -> y, h, c, and what fills them: in turn some runs, the recurrence, and one more; and the
+    sums, of all frames with `keeps`.
 
     The recurrence tells how many values of c were clamped.
     """
@@ -260,13 +269,15 @@ def _load(
     )
 
     def bind(
-        x: np.ndarray, h0: np.ndarray, c0: np.ndarray
-    ) -> tuple[Arrays, list[Run], Callable[[], Any], Run]:
+        x: np.ndarray, h0: np.ndarray, c0: np.ndarray, keeps: bool = False
+    ) -> tuple[Arrays, list[Run], Callable[[], Any], Run, Sums]:
         y, y_8, y_16 = empty_states(hidden.dtype, len(x), *h0.shape)
         (gates, drive), (begin, bring), (h, leave) = driven_gates(x), bind_state(h0), bind_last(y, h0)
         c: np.ndarray = np.empty(c0.shape, np.int16)
+        carried = np.empty((len(x) if keeps else 1, *gates.shape[1:]), np.int16)
         before: list[Run] = [*drive, *bring, Copy(c, c0)]
-        return (y, h, c), before, partial(recur, gates, begin, c, y_8, y_16, *behind), leave
+        recurrence = partial(recur, gates, carried, begin, c, y_8, y_16, *behind)
+        return (y, h, c), before, recurrence, leave, Sums(gates, carried)
 
     return bind
 

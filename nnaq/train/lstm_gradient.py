@@ -43,13 +43,23 @@ from nnaq.kernels.lstm_numbers import (
     W_INPUT,
     W_PROJECTION,
     W_RECURRENT,
+    Sums,
     X,
     is_coupled,
     unprojected,
 )
 from nnaq.kernels.recurrent_numbers import CURVE_SCALE, GATE_SCALE
 from nnaq.train.lstm_trace import Trace, trace
-from nnaq.train.recurrent_slopes import masked, over_frames, reals, sigmoid_slope, tanh_slope
+from nnaq.train.recurrent_slopes import (
+    masked,
+    over_frames,
+    reals,
+    sigmoid_slope,
+    slopes_by_code,
+    slopes_times,
+    stop,
+    tanh_slope,
+)
 from nnaq.train.recurrent_trace import before
 
 
@@ -80,10 +90,11 @@ def gradients(
     made: Sequence[np.ndarray],
     operands: Sequence[Tensor | None],
     upstream: Sequence[Tensor],
+    sums: Sums | None = None,
 ) -> list[Tensor | None]:
     """The gradient of every operand of the real form; the arguments are those of `recurrent.gradients`."""
     there = {p: operand for p, operand in enumerate(operands) if operand is not None}
-    x, codes = there[X], trace(signature, arrays, made[0])
+    x, codes = there[X], trace(signature, arrays, made[0], sums)
     hidden, scale = signature.input(H0), signature.input(C0).scale
     factors = _factors(codes, scale, x, is_coupled(signature.attrs))
     weights = there[W_RECURRENT], there.get(W_PROJECTION)
@@ -101,26 +112,34 @@ def gradients(
 
 def _factors(codes: Trace, scale: float, like: Tensor, coupled: bool) -> _Factors:
     """scale: of the cell."""
-    i, f, g, o, k = (
-        reals(level.values, CURVE_SCALE, like) for level in (codes.i, codes.f, codes.g, codes.o, codes.k)
-    )
-    c = reals(codes.c_before, scale, like)
-    levels = (codes.f, codes.g, codes.o) if coupled else (codes.i, codes.f, codes.g, codes.o)
-    others = (c - masked(g, codes.i.clipped), i, k) if coupled else (g, c, i, k)
-    frames, batch, units = c.shape
-    a = reals(codes.a.values, GATE_SCALE, like).view(frames, batch, len(others), units)
-    gates = torch.empty_like(a)
-    for gate, other in enumerate(others):
-        slope = tanh_slope if gate == len(others) - 2 else sigmoid_slope
-        torch.mul(slope(a[:, :, gate]), other, out=gates[:, :, gate])
-    gates = masked(gates, codes.a.clipped)
-    stopped = codes.c.clipped[:, :, None].repeat(len(others), 2)
-    stopped[:, :, -1] = codes.m.clipped
+    frames, batch, units = codes.c_before.shape
+    sigmoid = slopes_by_code(sigmoid_slope, GATE_SCALE, like.dtype)
+    tanh = slopes_by_code(tanh_slope, GATE_SCALE, like.dtype)
+    g, i, o, k = ((level.values, CURVE_SCALE) for level in (codes.g, codes.i, codes.o, codes.k))
+    if coupled:
+        slopes, levels = [sigmoid, tanh, sigmoid], [codes.f, codes.g, codes.o]
+        others = [(_coupled_factor(codes, scale, like), 1.0), i, k]
+    else:
+        slopes, levels = [sigmoid, sigmoid, tanh, sigmoid], [codes.i, codes.f, codes.g, codes.o]
+        others = [g, (codes.c_before, scale), i, k]
+    a = codes.a.values.reshape(frames, batch, len(levels), units)
+    gates, clipped = slopes_times(a, slopes, others).to(like.device), codes.a.clipped.reshape(a.shape)
     for gate, level in enumerate(levels):
-        stopped[:, :, gate] |= level.clipped
-    d = reals(codes.argument.values, codes.step, like)
-    cell = masked(o * tanh_slope(d), codes.argument.clipped | codes.k.clipped | codes.m.clipped)
-    return _Factors(masked(gates, stopped), cell, masked(f, codes.c.clipped))
+        behind = codes.m if gate == len(levels) - 1 else codes.c
+        stop(gates[:, :, gate], clipped[:, :, gate], level.clipped, behind.clipped)
+    curve = slopes_by_code(tanh_slope, codes.step, like.dtype)
+    cell = slopes_times(codes.argument.values[:, :, None], [curve], [o])[:, :, 0].to(like.device)
+    stop(cell, codes.argument.clipped, codes.k.clipped, codes.m.clipped)
+    kept = reals(codes.f.values, CURVE_SCALE, like)
+    stop(kept, codes.c.clipped)
+    return _Factors(gates, cell, kept)
+
+
+def _coupled_factor(codes: Trace, scale: float, like: Tensor) -> np.ndarray:
+    """c_{t-1} - g, g as far as 1 - f has not saturated."""
+    g = masked(reals(codes.g.values, CURVE_SCALE, like), codes.i.clipped)
+    found: np.ndarray = (reals(codes.c_before, scale, like) - g).cpu().numpy()
+    return found
 
 
 def _through_time(

@@ -14,6 +14,7 @@ from nnaq.kernels.lstm_numbers import (
     W_INPUT,
     W_PROJECTION,
     W_RECURRENT,
+    Sums,
     X,
     by_name,
     cell_fraction,
@@ -33,6 +34,7 @@ from nnaq.train.recurrent_trace import (
     clamped,
     coarse,
     curve,
+    known_codes,
     layer_codes,
     rescaled,
     unclipped,
@@ -63,15 +65,17 @@ class Trace:
     h: Codes | None
 
 
-def trace(signature: Signature, arrays: Sequence[np.ndarray | None], y: np.ndarray) -> Trace:
-    """The integers inside a node that made the codes y."""
+def trace(
+    signature: Signature, arrays: Sequence[np.ndarray | None], y: np.ndarray, sums: Sums | None = None
+) -> Trace:
+    """The integers inside a node that made the codes y, and kept its sums or did not."""
     named, attrs, hidden = by_name(signature.attrs, arrays), signature.attrs, signature.input(H0)
     fraction, after = cell_fraction(signature.input(C0)), product_rounding(str(attrs["rounding"]))
     powers, grid = power_multipliers(fraction, after), grid_of(attrs)
-    inputs = Layer(signature.input(X), signature.input(W_INPUT), "input", "bias")
-    driven = layer_codes(inputs, named, attrs, named["x"])
-    recurrent = Layer(hidden, signature.input(W_RECURRENT), "recurrent")
-    carried = layer_codes(recurrent, named, attrs, before(y, named["h0"]))
+    inputs = Layer(signature.input(X), signature.input(W_INPUT), "input", "bias"), named, attrs, named["x"]
+    recurrent = Layer(hidden, signature.input(W_RECURRENT), "recurrent"), named, attrs, before(y, named["h0"])
+    driven = layer_codes(*inputs) if sums is None else known_codes(*inputs, sums.driven)
+    carried = layer_codes(*recurrent) if sums is None else known_codes(*recurrent, sums.carried)
     a = coarse(added(driven, carried), grid)
     i, f, g, o = _levels(signature, named, a.values)
     new = np.multiply(i.values, g.values, dtype=np.int32)

@@ -23,16 +23,14 @@ import torch
 from torch import Tensor
 
 from nnaq.ir.op import Signature
-from nnaq.kernels.lstm_numbers import is_normed
+from nnaq.kernels.lstm_numbers import Sums, is_normed
 from nnaq.train.gru_gradient import gradients as of_gru
 from nnaq.train.lstm_gradient import gradients as of_lstm
-
-_GRADIENTS = {"lstm": of_lstm, "gru": of_gru}
 
 
 def supports(node_op: str, signature: Signature) -> bool:
     """Whether `gradients` knows the integer node: every gru, and every lstm without a norm."""
-    return node_op in _GRADIENTS and not (node_op == "lstm" and is_normed(signature.attrs))
+    return node_op == "gru" or (node_op == "lstm" and not is_normed(signature.attrs))
 
 
 def gradients(
@@ -42,11 +40,15 @@ def gradients(
     made: Sequence[np.ndarray],
     operands: Sequence[Tensor | None],
     upstream: Sequence[Tensor],
+    sums: Sums | None = None,
 ) -> list[Tensor | None]:
     """The gradient of every real operand, None for one that is absent.
 
     signature, arrays, made: the integer node, the codes it was given and those it made. operands: the
-    operands of the real form, as what the codes stand for. upstream: the gradients of the results.
+    operands of the real form, as what the codes stand for. upstream: the gradients of the results. sums: of
+    an lstm, where it kept them; else they are made again.
     """
     with torch.no_grad():
-        return _GRADIENTS[node_op](signature, arrays, made, operands, upstream)
+        if node_op == "gru":
+            return of_gru(signature, arrays, made, operands, upstream)
+        return of_lstm(signature, arrays, made, operands, upstream, sums)

@@ -5,8 +5,8 @@ gates of all frames are made at once, and only an LSTM's cell is stepped through
 `nnaq.kernels.recurrent` and `nnaq.kernels.gru`, made by their own helpers. Beside every value that may
 saturate stands whether it did: whether clamping changed it.
 
-All compiled functions of the training stand in this file: the cache of `nnaq.jit` notices an edit of any
-kernel, elsewhere only of the file that a function is in.
+Compiled functions of the training stand in this file, or in `kernels/gradient_passes.py`: the cache of
+`nnaq.jit` notices an edit of any kernel, elsewhere only of the file that a function is in.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -95,6 +95,23 @@ def layer_codes(
             *limits, made.values[cut], made.clipped[cut],
         )  # fmt: skip
     return Codes(*(array.reshape(*x.shape[:-1], len(shift)) for array in made))
+
+
+def known_codes(
+    layer: Layer,
+    arrays: Mapping[str, np.ndarray],
+    attrs: Mapping[str, Attr],
+    x: np.ndarray,
+    codes: np.ndarray,
+) -> Codes:
+    """`layer_codes` of gates whose codes are known: only rows with a code at an end are summed again."""
+    if codes.size == 0 or (codes.min() > LOW and codes.max() < HIGH):
+        return unclipped(codes)
+    rows = np.flatnonzero(((codes == LOW) | (codes == HIGH)).any(-1))
+    made, flat = Codes(codes, np.zeros(codes.shape, np.bool_)), x.reshape(-1, x.shape[-1])
+    again = layer_codes(layer, arrays, attrs, flat[rows][None])
+    made.clipped.reshape(-1, codes.shape[-1])[rows] = again.clipped[0]
+    return made
 
 
 def _real_sums(columns: np.ndarray, weight: np.ndarray) -> np.ndarray:
