@@ -15,10 +15,14 @@ from nnaq.interpret import check_inputs, kernel
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Attr, lookup
 from nnaq.ir.types import TensorType
+from nnaq.ir.verify import is_real
+from nnaq.kernels.lstm_numbers import Sums
+from nnaq.kernels.recurrent import run_with_sums
 from nnaq.pipeline import Crossing
 from nnaq.quantize.calibrate import Ranges
+from nnaq.train.codes import codes_of, reals_of
 from nnaq.train.devices import run_node
-from nnaq.train.nodes import Ran, codes_of, reals_of, results_of, rounded
+from nnaq.train.nodes import Ran, link_of, results_of, rounded, shown
 
 Tensors = dict[str, Tensor]
 NOTHING: Mapping[str, TensorType] = MappingProxyType({})
@@ -32,7 +36,7 @@ class Ends(Protocol):
 
 
 class IntegerForward:
-    """One pass through the integer kernels: codes of every value and the reals they stand for.
+    """One pass through the integer kernels: codes of every value, and the links that carry gradients.
 
     constants: tensors, with gradients, that the crossing's constants were made of, by name. inputs, states:
     tensors by name; states that are not given start from their initial values. All lie on one device; off the
@@ -59,7 +63,7 @@ class IntegerForward:
             name: _tensor(array).to(self.device)
             for name, array in (*self.graph.constants.items(), *arrays.items())
         }
-        self.reals: Tensors = dict(inputs)
+        self.links: Tensors = dict(inputs)  # of every value, itself where it is real: `nnaq.train.nodes`
         for state in self.graph.states:
             self._read_state(state.input, state.initial, states.get(state.name))
         for node in self.graph.nodes:
@@ -68,40 +72,56 @@ class IntegerForward:
     def results(self) -> tuple[Tensors, Tensors]:
         """Outputs and next states by name, as reals; states of 32 bits in float64."""
         states = {state.name: self._exact(state.output) for state in self.graph.states}
-        return {port.name: self.reals[port.name] for port in self.graph.outputs}, states
+        return {port.name: self.links[port.name] for port in self.graph.outputs}, states
 
     def _read_state(self, name: str, initial: str, given: Tensor | None) -> None:
         if given is None:
-            self.codes[name], self.reals[name] = self.codes[initial], self._real(initial)
+            self.codes[name], self.links[name] = self.codes[initial], self._link(initial)
         elif not torch.isfinite(given).all():
             raise DataError(f"state {name!r} holds NaN or infinity")
         else:  # exact: reals of codes are rounded to the codes they came from
             self.codes[name] = codes_of(given, self.graph.types[name])
-            self.reals[name] = given.float()
+            self.links[name] = given.float()
 
     def _exact(self, value: str) -> Tensor:
         """The reals of a state: float64 where its codes may have more bits than float32."""
-        real, kind = self.reals[value], self.graph.types[value]
-        if kind.dtype != "i32":
-            return real
-        exact = self.codes[value].double() * kind.scale
-        return real.double() + (exact - real.double()).detach()
+        codes, kind = self.codes[value], self.graph.types[value]
+        return shown(
+            self.links[value], codes.double() * kind.scale if kind.dtype == "i32" else reals_of(codes, kind)
+        )
 
     def _run(self, node: Node) -> None:
-        op, operands, attrs = self._meaning(node)
         arrays = tuple(self.codes[v] if v else None for v in node.inputs)
-        made = self._made(node, arrays)
-        ran = Ran(op, attrs, self.graph.signature(node), arrays, made)
-        ends = [self._ends(op, value) for value in node.outputs]
+        made, sums = self._made(node, arrays)
         self.codes.update(zip(node.outputs, made, strict=True))
-        self.reals.update(zip(node.outputs, results_of(ran, operands, ends), strict=True))
+        self.links.update(zip(node.outputs, self._links(node, arrays, made, sums), strict=True))
 
-    def _made(self, node: Node, arrays: Sequence[Tensor | None]) -> tuple[Tensor, ...]:
-        """The results' codes, on the CPU as the interpreter makes them, reals of islands among them."""
+    def _links(
+        self, node: Node, arrays: tuple[Tensor | None, ...], made: tuple[Tensor, ...], sums: Sums | None
+    ) -> Sequence[Tensor]:
+        """The links of the results."""
+        op, operands, attrs = self._meaning(node)
+        ends = [self._ends(op, value) for value in node.outputs]
+        first = operands[0]
+        if op == "dequantize" and first is not None:
+            return [shown(first, made[0])]
+        if op == "quantize" and first is not None and ends == [None]:
+            return [rounded(first, made[0], self.graph.types[node.outputs[0]])]
+        return results_of(Ran(op, attrs, self.graph.signature(node), arrays, made, sums), operands, ends)
+
+    def _made(self, node: Node, arrays: Sequence[Tensor | None]) -> tuple[tuple[Tensor, ...], Sums | None]:
+        """The results' codes, on the CPU as the interpreter makes them, reals of islands among them.
+
+        Behind them the sums of an LSTM that is to have a gradient.
+        """
         if self.device.type != "cpu" or self.forced:
-            return run_node(self.graph, node, arrays, self.forced)
-        made = kernel(self.graph, node, "fast")(*(None if a is None else a.numpy() for a in arrays))
-        return tuple(map(_tensor, made))
+            return run_node(self.graph, node, arrays, self.forced), None
+        given, sums = [None if a is None else a.numpy() for a in arrays], None
+        if node.op == "lstm" and torch.is_grad_enabled() and not is_real(self.graph, node):
+            made, sums = run_with_sums(self.graph.signature(node), *given)
+        else:
+            made = kernel(self.graph, node, "fast")(*given)
+        return tuple(map(_tensor, made)), sums
 
     def _ends(self, op: str, value: str) -> Tensor | None:
         """The learned range of codes that this node rounds to; integers name a real value's codes anew."""
@@ -113,12 +133,12 @@ class IntegerForward:
         """The real form of a node; quantise, dequantise and rescale change no real."""
         meant = self.meanings.get(node.name)
         if meant is None:
-            return node.op, [self._real(node.inputs[0])], node.attrs
+            return node.op, [self._link(node.inputs[0])], node.attrs
         found = zip(meant.inputs, node.inputs, strict=False)
         return meant.op, [self._operand(real, code) for real, code in found], meant.attrs
 
     def _operand(self, real: str, code: str) -> Tensor | None:
-        """A bias is real in the real form; every other operand is what its codes stand for."""
+        """A bias is real in the real form; of every other operand the link of its codes."""
         if not real:
             return None
         if real in self.given:
@@ -126,19 +146,21 @@ class IntegerForward:
         if real in self.constants:
             return torch.from_numpy(self.constants[real].copy()).to(self.device)
         parameter = self.given.get(self.rounded.get(real, ""))
-        return self._real(code) if parameter is None else self._weight(code, parameter)
+        return self._link(code) if parameter is None else self._weight(code, parameter)
 
-    def _real(self, value: str) -> Tensor:
-        """What codes stand for."""
-        if value not in self.reals:
-            self.reals[value] = reals_of(self.codes[value], self.graph.types[value])
-        return self.reals[value]
+    def _link(self, value: str) -> Tensor:
+        """The link of a value; a constant's has no gradient."""
+        if value not in self.links:
+            codes, kind = self.codes[value], self.graph.types[value]
+            self.links[value] = link_of(codes) if kind.quant else codes
+        return self.links[value]
 
     def _weight(self, value: str, parameter: Tensor) -> Tensor:
-        """What the codes of a parameter stand for; the gradient goes to the parameter."""
-        if value not in self.reals:
-            self.reals[value] = rounded(parameter, self.codes[value], self.graph.types[value])
-        return self.reals[value]
+        """The link of a parameter's codes; an island reads the parameter itself."""
+        if value not in self.links:
+            kind = self.graph.types[value]
+            self.links[value] = rounded(parameter, self.codes[value], kind) if kind.quant else parameter
+        return self.links[value]
 
 
 def real_forward(

@@ -21,8 +21,8 @@ from nnaq.ir.types import parse_type
 from nnaq.kernels.boundary import dequantize_array
 from nnaq.quantize.calibrate import calibrate
 from nnaq.targets import load_target
+from nnaq.train.codes import ends_of
 from nnaq.train.emulate import Emulated, weights_and_biases
-from nnaq.train.nodes import saturated
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +149,7 @@ def test_a_result_is_saturated_from_half_a_step_beyond_the_last_code():
     kind = parse_type("i8[4]<0.5, 3>")
     reals = torch.tensor([61.9, 62.1, 62.3, -66.0])  # 127 stands for 62.0, -128 for -65.5
     codes = torch.tensor([127, 127, 127, -128], dtype=torch.int8)
-    assert saturated(reals, codes, kind).tolist() == [False, False, True, True]
+    assert ends_of(codes, kind).clipped(lambda: reals).tolist() == [2, 3]
 
 
 class Wide(nn.Module):

@@ -13,8 +13,8 @@ from nnaq.ir.types import TensorType
 from nnaq.ir.verify import verify
 from nnaq.quantize.calibrate import calibrate
 from nnaq.targets import load_target
+from nnaq.train.codes import codes_of
 from nnaq.train.emulate import Emulated, weights_and_biases
-from nnaq.train.nodes import codes_of
 
 ROWS = {"axis": -1, "epsilon": 1e-5}
 CONV = {"stride": 1, "dilation": 1, "padding": (0, 0), "groups": 1, "activation": "none"}

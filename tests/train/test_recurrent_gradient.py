@@ -16,9 +16,10 @@ from nnaq.ir.graph import Graph
 from nnaq.ir.op import Op, Signature, lookup
 from nnaq.ir.types import Palette
 from nnaq.kernels import gru_numbers, lstm_numbers
-from nnaq.kernels.recurrent import count_cell_saturations
+from nnaq.kernels.recurrent import count_cell_saturations, run_with_sums
 from nnaq.train import gru_trace, lstm_trace
-from nnaq.train.nodes import Ran, reals_of, results_of
+from nnaq.train.codes import reals_of
+from nnaq.train.nodes import Ran, results_of
 from nnaq.train.recurrent import gradients, supports
 
 NODES = {"lstm": lstm_node, "gru": gru_node}
@@ -88,6 +89,18 @@ def test_the_trace_of_an_lstm_ends_at_the_codes_of_its_node(choice: Choice) -> N
     if len(y):
         np.testing.assert_array_equal(found.c.values[-1], c)
     assert found.c.clipped.sum() == count_cell_saturations(signature, *arrays)
+
+
+@given(choices(normed=False))
+@settings(max_examples=40)
+def test_sums_that_an_lstm_kept_are_those_that_are_made_again(choice: Choice) -> None:
+    signature, arrays, operands, made, given_, found = ran("lstm", choice)
+    codes, sums = run_with_sums(signature, *arrays)
+    for one, other in zip(codes, made, strict=True):
+        np.testing.assert_array_equal(one, other)
+    again = gradients("lstm", signature, arrays, made, operands, given_, sums)
+    for one, other in zip(again, found, strict=True):
+        assert one is other is None or torch.equal(one, other)
 
 
 @given(choices())
