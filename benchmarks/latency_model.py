@@ -27,6 +27,7 @@ from nnaq.frontends import tflite
 from nnaq.ir.graph import Graph
 from nnaq.ir.op import lookup
 from nnaq.schedule.memory import plan_memory
+from nnaq.schedule.placement import max_live_bytes
 from nnaq.targets import Target, gemms, load_target
 
 HERE = Path(__file__).resolve().parent
@@ -104,8 +105,8 @@ def figures(graph: Graph, target: Target) -> dict[str, int]:
     return {
         "npu_cycles": sum(max(cost.compute_cycles, cost.decompression_cycles) for cost in costs),
         "total_cycles": sum(cost.cycles for cost in costs),
-        "sram_bytes": plan.arena_bytes,
-        "max_live_bytes": plan.max_live_bytes,
+        "sram_bytes": plan.values_bytes,
+        "max_live_bytes": max_live_bytes(plan.values),
         "weight_bytes": sum(constant_bytes(graph, name, target) for name in weights),
         "raw_weight_bytes": sum(resting_bytes(graph.types[name], target) for name in weights),
     }

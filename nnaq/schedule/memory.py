@@ -90,6 +90,16 @@ class MemoryPlan:
         return sum(piece.bytes for cut in self.tiles.values() for tile in cut for piece in tile.pieces)
 
     @property
+    def values(self) -> list[Lifetime]:
+        """The buffers of values alone, without those that tiles stream through."""
+        return [p.buffer for p in self.placements if p.buffer.role != "weights"]
+
+    @property
+    def values_bytes(self) -> int:
+        """The arena that values alone would take."""
+        return arena_of(place(self.values))
+
+    @property
     def shared(self) -> dict[str, str]:
         """Values without a buffer of their own: the value whose buffer holds them."""
         return {value: place.buffer for value, place in self.places.items() if place.buffer != value}
