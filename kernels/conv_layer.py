@@ -105,9 +105,10 @@ class Layer:
         else:
             image = np.empty(len(x) * plan.size, np.int16)
             spread(x, zero_x, plan.frame, image)
+            bias, multiplier, shift = self.scales
             convolve(
-                image, len(x), plan.offsets, self.resting, *self.scales, self.order, *self.behind, plan.grid,
-                out.reshape(-1),
+                image, len(x), plan.offsets, self.resting, bias, multiplier, shift, self.order, *self.behind,
+                plan.grid, out.reshape(-1),
             )  # fmt: skip
 
     def run_rows(self, x: np.ndarray, zero_x: int, plan: Plan, target: np.ndarray) -> None:
