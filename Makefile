@@ -41,6 +41,7 @@ bench: setup ## speed, as ratios to named peers in the same run
 	$(BIN)/python benchmarks/silero_speed.py $(DEMO)/silero_vad_16k_sequence.onnx $(DEMO)/calibrate
 	$(BIN)/python benchmarks/start_up.py $(DEMO)
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/two_threads.py
 	$(BIN)/python benchmarks/packed.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/codebooks.py

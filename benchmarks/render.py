@@ -57,6 +57,23 @@ def start_up(records: list[dict]) -> str:
     return f"## From start to end\n\n{lead}\n\n{table}\n{circumstances(records[-1])}"
 
 
+def two_threads(result: dict) -> str:
+    """What a second thread gains."""
+    rows = [
+        (
+            r["work"], r["library"], time_of(r["one_thread_seconds"]), time_of(r["two_threads_seconds"]),
+            f"{r['gain']:.2f}",
+        )
+        for r in result["rows"]
+    ]  # fmt: skip
+    table = markdown_table(("rows x inputs x outputs", "library", "one thread", "two", "gain"), rows)
+    lead = (
+        "A layer of int8 codes with `NNAQ_THREADS=2`, and the same product in float32. Wall times, each "
+        f"library in processes of its own; load of the machine before: {result['load']:.1f}. No targets."
+    )
+    return f"## Two threads\n\n{lead}\n\n{table}\n{circumstances(result)}"
+
+
 def detector_accuracy(result: dict) -> str:
     """The lowered model on recordings nothing was chosen from."""
     rows = []
@@ -96,6 +113,7 @@ SECTIONS = {
     "peers_codebooks": palettes_of_peers,
     "storage": weight_codecs,
     "training_promise": promise,
+    "two_threads": two_threads,
     "start_up": start_up,
     "training_step": training_step,
     "schemes": schemes,
