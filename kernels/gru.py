@@ -93,7 +93,7 @@ from nnaq.kernels.recurrent_numbers import (
     gate_constants,
     product_rounding,
 )
-from nnaq.kernels.weight_panels import weights_of
+from nnaq.kernels.weight_panels import byte_zero, weights_of
 
 Types = tuple[TensorType | None, ...]
 # z_h, whether h is reset before its product, what takes h - z_h to Q0.15, tables, and numbers of passes
@@ -223,9 +223,11 @@ def load(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
 def _recurrent_rows(signature: Signature, arrays: dict[str, np.ndarray]) -> tuple[Any, ...]:
     """Weight, bias, multiplier, shift, order and rounding of the gates r, z, n."""
     kind, rounding = signature.input(W_RECURRENT), CODES[str(signature.attrs["rounding"])]
-    weights = weights_of(arrays["w_recurrent"], kind.zero_point, GATES)
+    order = order_of(signature.input(H0), kind, signature.attrs)
+    zero_x = byte_zero(signature.input(H0), order)
+    weights = weights_of(arrays["w_recurrent"], kind.zero_point, GATES, zero_x)
     parts = scales_of(*(arrays[f"recurrent_{part}"] for part in ("bias", "multiplier", "shift")))
-    return weights, *parts, order_of(signature.input(H0), kind, signature.attrs), rounding
+    return weights, *parts, order, rounding
 
 
 def _cell(signature: Signature, arrays: dict[str, np.ndarray]) -> Cell:

@@ -8,7 +8,7 @@ import numpy as np
 
 from nnaq.jit import jit
 from nnaq.kernels.machine.curves import interpolate, multiply, multiply_both
-from nnaq.kernels.multiply import requantize_rows
+from nnaq.kernels.multiply import requantize_centred
 from nnaq.kernels.recurrent_loops import centred_rows, complement, write_codes
 
 SIGMOID, TANH, PRODUCT, STATE, HIDDEN = range(5)  # rows of the numbers of a cell
@@ -32,7 +32,7 @@ def recur(driven, h, y_8, y_16, recurrent, cell):  # type: ignore[no-untyped-def
                 for b in range(batch):
                     _reset(driven[t, b], carried[0, b], centred[b, :units], kept[b, :units], cell)
             columns = kept if gate == 2 and resets_first else centred
-            _product(columns, gate, recurrent, carried[gate])
+            _product(columns, zero_h, gate, recurrent, carried[gate])
         for b in range(batch):
             if not resets_first:
                 _reset(driven[t, b], carried[0, b], carried[2, b], carried[2, b], cell)
@@ -41,12 +41,14 @@ def recur(driven, h, y_8, y_16, recurrent, cell):  # type: ignore[no-untyped-def
 
 
 @jit
-def _product(columns, gate, recurrent, out):  # type: ignore[no-untyped-def]
+def _product(columns, zero_h, gate, recurrent, out):  # type: ignore[no-untyped-def]
     """What the rows of one gate make of h, or of what is kept of it, in Q3.12."""
     weight, bias, q, s, order, rounding = recurrent
     own = slice(gate * out.shape[1], (gate + 1) * out.shape[1])
-    zero, low, high = np.int64(0), np.int64(-32768), np.int64(32767)  # variables: see lstm_loops
-    requantize_rows(columns, weight, gate, bias[own], q[own], s[own], order, rounding, zero, low, high, out)
+    low, high = np.int64(-32768), np.int64(32767)  # variables: see lstm_loops
+    requantize_centred(
+        columns, zero_h, weight, gate, bias[own], q[own], s[own], order, rounding, low, high, out
+    )
 
 
 @jit

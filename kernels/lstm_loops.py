@@ -9,7 +9,7 @@ from numpy import int64
 
 from nnaq.jit import jit
 from nnaq.kernels.machine.curves import blend, interpolate, multiply
-from nnaq.kernels.multiply import requantize_rows
+from nnaq.kernels.multiply import requantize_centred
 from nnaq.kernels.norm_affine import affine
 from nnaq.kernels.recurrent_loops import centred_rows, clamp_16, complement, write_codes
 from nnaq.kernels.roots import reciprocal_root
@@ -41,7 +41,7 @@ def recur(gates, carried, h, c, y_8, y_16, recurrent, cell, projection, norm):  
     saturations, first, zero, lowest, highest = int64(0), int64(0), int64(0), int64(-32768), int64(32767)
     for t in range(frames):
         own = carried[t % len(carried)]
-        requantize_rows(centred, w, first, no_bias, q, s, order, rounding, zero, lowest, highest, own)
+        requantize_centred(centred, zero_h, w, first, no_bias, q, s, order, rounding, lowest, highest, own)
         for b in range(batch):
             driven = gates[t, b]
             if norm[0]:
@@ -49,8 +49,8 @@ def recur(gates, carried, h, c, y_8, y_16, recurrent, cell, projection, norm):  
                 driven = nothing
             saturations += _update(driven, own[b], c[b], made[b, :units], cell, room)
         if projected:
-            requantize_rows(
-                made, w_p, first, no_bias, q_p, s_p, order_p, rounding, zero, low, high, projections
+            requantize_centred(
+                made, zero, w_p, first, no_bias, q_p, s_p, order_p, rounding, low, high, projections
             )
             centred[:, :width] = projections
         write_codes(centred, zero_h, t, y_8, y_16)

@@ -62,7 +62,7 @@ from nnaq.kernels.multiply_bound import (
     bind_stack_of_products,
 )
 from nnaq.kernels.narrow import contract, narrow_of, sum_reference
-from nnaq.kernels.weight_panels import weights_of
+from nnaq.kernels.weight_panels import byte_zero, weights_of
 
 Types = tuple[TensorType | None, ...]
 
@@ -143,7 +143,8 @@ def load_fully_connected(signature: Signature, operands: tuple[Any, ...]) -> Bin
     """The same codes from compiled tiles; the weight is put into panels once."""
     kind_x, kind_w = signature.input(0), signature.input(1)
     _, weight, bias, *rescale = operands
-    weights, order = weights_of(weight, kind_w.zero_point), order_of(kind_x, kind_w, signature.attrs)
+    order = order_of(kind_x, kind_w, signature.attrs)
+    weights = weights_of(weight, kind_w.zero_point, zero_x=byte_zero(kind_x, order))
     made, outputs = storage(signature.outputs[0].dtype), len(weight)
     if rescale:
         rounding = CODES[str(signature.attrs["rounding"])]
@@ -157,7 +158,9 @@ def load_fully_connected(signature: Signature, operands: tuple[Any, ...]) -> Bin
         return partial(sum_products, rows, weights, 0, wide, order, out)
 
     def bind(x: np.ndarray, *_: Any) -> Bound:
-        rows, runs = bind_rows(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kind_x.zero_point)
+        rows, runs = bind_rows(
+            x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), kind_x.zero_point, weights[-1]
+        )
         y = np.empty((len(rows), outputs), made)
         sums = np.empty(y.shape, np.int64) if not (rescale or order.fits) else y
         runs.append(product(rows, sums))
@@ -281,16 +284,17 @@ def load_matmul(signature: Signature, operands: tuple[Any, ...]) -> Bindable:
     """The same codes from compiled loops: the columns of b are put into panels at every run."""
     kind_a, kind_b, made = signature.input(0), signature.input(1), storage(signature.outputs[0].dtype)
     rounding = CODES[str(signature.attrs["rounding"])]
-    behind = order_of(kind_a, kind_b, signature.attrs), rounding, *output_range(signature)
+    order = order_of(kind_a, kind_b, signature.attrs)
+    behind, zero_x = (order, rounding, *output_range(signature)), byte_zero(kind_a, order)
 
     def bind(a: np.ndarray, b: np.ndarray, multiplier: np.ndarray, shift: np.ndarray) -> Bound:
         check_sum(signature, a)
         batch, width = np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), b.shape[-1]
         left, runs = bind_stack(a, batch)
         positions = left.reshape(math.prod(left.shape[:-1]), left.shape[-1])
-        rows, fill = bind_rows(positions, kind_a.zero_point)
         stack = np.ascontiguousarray(b).reshape(math.prod(b.shape[:-2]), *b.shape[-2:])
-        panels, pack = bind_columns(stack, kind_b.zero_point)
+        panels, pack = bind_columns(stack, kind_b.zero_point, zero_x)
+        rows, fill = bind_rows(positions, kind_a.zero_point, panels[-1])
         parts = np.arange(len(stack)).reshape(b.shape[:-2])
         y = np.empty((*batch, a.shape[-2], width), made)
         given = np.zeros(width, np.int64), np.repeat(multiplier, width), np.repeat(shift, width), *behind

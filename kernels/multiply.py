@@ -6,7 +6,8 @@
 x and w are codes less their zero_points. An `Order` (kernels/narrow.py) tells how a sum is held; every way
 gives the same whole number:
 
-    fits      the whole sum, bias included, is proved within 32 bits: one tile over all of K, modulo 2^32
+    fits      the whole sum, bias included, is proved within 32 bits: one tile over all of K, modulo 2^32,
+              of bytes or of words (kernels/weight_panels.py)
     span > 1  tiles over stretches of K whose sums cannot leave 32 bits, added in int64
     else      products of 30 bits, and narrow accumulators block by block: one entry of K after the other,
               in int64 lanes
@@ -19,14 +20,22 @@ import numpy as np
 
 from nnaq.jit import jit
 from nnaq.kernels.fixedpoint import requantize, saturate
-from nnaq.kernels.machine.products import PANEL, tile_1, tile_2, tile_6
+from nnaq.kernels.machine.products import PANEL, ROWS, tiles
 from nnaq.kernels.narrow import limited
 from nnaq.kernels.packed_rows import sum_rows
 from nnaq.kernels.requantize_lanes import requantize_lanes
-from nnaq.kernels.weight_panels import even, expand_panel, panels_in, room_of
+from nnaq.kernels.weight_panels import (
+    FOUR,
+    HAS_BYTES,
+    expand_panel,
+    flipped,
+    panel_size,
+    panels_in,
+    room_of,
+)
 
-TILE = 6  # rows of the largest tile
-CHUNK = 64  # panels of a chunk, at most: their sums stay in the first-level cache
+TILE = ROWS  # of a pass over a chunk
+CHUNK = 64 * 6 // TILE  # panels of a chunk, at most: their sums stay in the first-level cache
 CACHED = 1 << 18  # entries of a chunk that meets more than one tile of rows
 
 
@@ -69,6 +78,19 @@ def requantize_rows(x, weights, part, bias, multiplier, shift, order, rounding, 
 
 
 @jit
+def requantize_centred(  # type: ignore[no-untyped-def]
+    x, zero_point, weights, part, bias, multiplier, shift, order, rounding, low, high, out
+):
+    """The same, z_y being 0, for rows of words less their zero_point, which a weight may want as bytes."""
+    zero_y = np.int64(0)  # a variable: a constant would be compiled for its own sake
+    if HAS_BYTES and weights[5] == FOUR:
+        rows = flipped(x, weights[1], zero_point)
+        requantize_rows(rows, weights, part, bias, multiplier, shift, order, rounding, zero_y, low, high, out)
+    else:
+        requantize_rows(x, weights, part, bias, multiplier, shift, order, rounding, zero_y, low, high, out)
+
+
+@jit
 def sum_products(x, weights, part, bias, order, out):  # type: ignore[no-untyped-def]
     """out[p, o] = bias[o] + Σ_k x[p, k] * w[o, k] for one part of a weight; int32 if sums fit, or int64."""
     count, outputs = out.shape
@@ -94,14 +116,8 @@ def chunk_of(weights, room, count, outputs):  # type: ignore[no-untyped-def]
         return panels_in(room, weights[4]) * PANEL
     panels = min(CHUNK, max((outputs + PANEL - 1) // PANEL, 1))
     if count > TILE:
-        panels = max(1, min(panels, CACHED // max(panel_size(weights[1]), 1)))
+        panels = max(1, min(panels, CACHED // max(panel_size(weights[1], weights[5]), 1)))
     return panels * PANEL
-
-
-@jit
-def panel_size(depth):  # type: ignore[no-untyped-def]
-    """Entries of a panel."""
-    return even(depth) * PANEL
 
 
 @jit
@@ -113,10 +129,9 @@ def rooms_for_sums(chunk, order):  # type: ignore[no-untyped-def]
 @jit
 def ready_panels(weights, part, panel, room):  # type: ignore[no-untyped-def]
     """Where a panel of a part begins in its array; a packed one is expanded, or left to rows."""
-    outputs, depth, _, _, packed = weights
-    if packed[2] > 0:
+    if weights[4][2] > 0:
         return expand_panel(weights, part, panel, room)
-    return (part * ((outputs + PANEL - 1) // PANEL) + panel) * panel_size(depth)
+    return (part * ((weights[0] + PANEL - 1) // PANEL) + panel) * panel_size(weights[1], weights[5])
 
 
 @jit
@@ -126,25 +141,27 @@ def tile_sums(x, p, rows, weights, at, room, bias, order, sums, wide, width):  #
     if len(room[2]) > 0:
         sum_rows(weights[4], at, room, bias, order, sums, wide, width)
     elif weights[3].size:
-        _tile_sums(x, p, rows, weights[3], at, weights[1], bias, order, sums, wide, width)
+        _tile_sums(x, p, rows, weights[3], at, weights, bias, order, sums, wide, width)
     else:
         panels = room[0] if weights[4][2] > 0 else weights[2]
-        _tile_sums(x, p, rows, panels, at, weights[1], bias, order, sums, wide, width)
+        _tile_sums(x, p, rows, panels, at, weights, bias, order, sums, wide, width)
 
 
 @jit
-def _tile_sums(x, p, rows, panels, at, depth, bias, order, sums, wide, width):  # type: ignore[no-untyped-def]
-    span, block, pairs, count = order[0], order[1], (depth + 1) // 2, (bias.size + PANEL - 1) // PANEL
+def _tile_sums(x, p, rows, panels, at, weights, bias, order, sums, wide, width):  # type: ignore[no-untyped-def]
+    span, block, depth, side = order[0], order[1], weights[1], weights[5]
+    steps, count = (depth + side - 1) // side, (bias.size + PANEL - 1) // PANEL
+    stride, size = x.shape[1], panel_size(weights[1], weights[5])
     if order[5]:
-        none = np.int64(0)  # a variable: a constant would be compiled for its own sake
-        _tiles(x, p, rows, none, pairs, panels, at, depth, count, sums, width)
+        tiles(x, p * stride, stride, rows, panels, at, size, steps, count, sums, width)
     elif block == 0 and span > 1:
         for r in range(rows):
             for o in range(bias.size):
                 wide[r * width + o] = bias[o]
-        for first in range(0, pairs, span // 2):
-            some = min(span // 2, pairs - first)
-            _tiles(x, p, rows, first, some, panels, at, depth, count, sums, width)
+        for first in range(0, steps, span // 2):
+            some, begin = min(span // 2, steps - first), at + first * 2 * PANEL
+            place = p * stride + 2 * first
+            tiles(x, place, stride, rows, panels, begin, size, some, count, sums, width)
             for i in range(rows * width):
                 wide[i] += sums[i]
     else:
@@ -152,25 +169,7 @@ def _tile_sums(x, p, rows, panels, at, depth, bias, order, sums, wide, width):  
             for i in range(count):
                 start, last = i * PANEL, min((i + 1) * PANEL, bias.size)
                 total = wide[r * width + start : r * width + last]
-                _sum_entries(
-                    x[p + r], panels, at + i * panel_size(depth), depth, bias[start:last], order, total
-                )
-
-
-@jit
-def _tiles(x, p, rows, first, some, panels, at, depth, count, sums, width):  # type: ignore[no-untyped-def]
-    """sums[r, n] = Σ over `some` pairs of k from pair `first` on, for `count` panels."""
-    stride, size = x.shape[1], panel_size(depth)
-    place, start, r = p * stride + 2 * first, at + first * 2 * PANEL, 0
-    if rows == TILE:
-        tile_6(x, place, stride, panels, start, size, some, count, sums, width)
-        return
-    while rows - r >= 2:
-        own = sums[r * width :]
-        tile_2(x, place + r * stride, stride, panels, start, size, some, count, own, width)
-        r += 2
-    if r < rows:
-        tile_1(x, place + r * stride, stride, panels, start, size, some, count, sums[r * width :], width)
+                _sum_entries(x[p + r], panels, at + i * size, depth, bias[start:last], order, total)
 
 
 @jit

@@ -10,27 +10,36 @@ from nnaq.kernels.bound import Copy, Run
 from nnaq.kernels.multiply import TILE, requantize_rows
 from nnaq.kernels.threads import blocks, shared
 from nnaq.kernels.weight_panels import (
+    FOUR,
     Weights,
     are_rows,
+    fill_byte_columns,
     fill_columns,
     fill_rows,
     room_for_columns,
     room_for_rows,
+    seen_as_rows,
+    taken_off,
 )
 
 
-def bind_rows(x: np.ndarray, zero_point: int) -> tuple[np.ndarray, list[Run]]:
+def bind_rows(x: np.ndarray, zero_point: int, side: int) -> tuple[np.ndarray, list[Run]]:
     """What `rows_of` makes of codes [P, K], and what fills it: nothing where codes are such rows."""
     codes = np.ascontiguousarray(x)
-    if are_rows(codes, zero_point):
-        return codes, []
-    rows = room_for_rows(*codes.shape)
-    return rows, [partial(fill_rows, codes, zero_point, rows)]
+    if are_rows(codes, zero_point, side):
+        return seen_as_rows(codes, side), []
+    rows = room_for_rows(*codes.shape, side)
+    return rows, [partial(fill_rows, codes, taken_off(zero_point, side), rows)]
 
 
-def bind_columns(b: np.ndarray, zero_point: int) -> tuple[Weights, Run]:
-    """The columns of matrices [S, K, N], contiguous, as a weight of S parts, and what fills its panels."""
-    weights, panels = room_for_columns(b, zero_point)
+def bind_columns(b: np.ndarray, zero_point: int, zero_x: int | None) -> tuple[Weights, Run]:
+    """The columns of matrices [S, K, N], contiguous, as a weight of S parts, and what fills its panels.
+
+    zero_x: of rows that may stay bytes, as `weights_of` takes it.
+    """
+    weights, panels = room_for_columns(b, zero_point, zero_x)
+    if weights[-1] == FOUR:
+        return weights, partial(fill_byte_columns, b, zero_x, panels, panels.view(np.int32))
     return weights, partial(fill_columns, b, zero_point, panels)
 
 

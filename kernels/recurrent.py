@@ -116,7 +116,7 @@ from nnaq.kernels.recurrent_numbers import (
     product_rounding,
     row_multipliers,
 )
-from nnaq.kernels.weight_panels import Weights, weights_of
+from nnaq.kernels.weight_panels import Weights, byte_zero, weights_of
 
 Types = tuple[TensorType | None, ...]
 Projection = tuple[bool, Weights, np.ndarray, np.ndarray, Order, int, int]
@@ -260,9 +260,10 @@ def _load(
     hidden, kind_w, word = signature.input(H0), signature.input(W_RECURRENT), str(attrs["rounding"])
     driven_gates = load_driven_gates(arrays, signature.input(X), signature.input(W_INPUT), attrs)
     rescale = arrays["recurrent_multiplier"], arrays["recurrent_shift"]
-    weights = weights_of(arrays["w_recurrent"], kind_w.zero_point)
+    order = order_of(hidden, kind_w, attrs)
+    weights = weights_of(arrays["w_recurrent"], kind_w.zero_point, zero_x=byte_zero(hidden, order))
     behind = (
-        (weights, *rescale, order_of(hidden, kind_w, attrs), CODES[word]),
+        (weights, *rescale, order, CODES[word]),
         _cell(signature, arrays),
         _projection(signature, arrays),
         norm_arguments(signature, arrays) if is_normed(attrs) else no_norm(),
@@ -316,9 +317,10 @@ def _projection(signature: Signature, arrays: dict[str, np.ndarray]) -> Projecti
         rows = weights_of(np.empty((0, 0), np.int8), 0)
         return False, rows, np.empty(0, np.int32), np.empty(0, np.int8), Order(1), low, high
     weight, kind = signature.input(W_PROJECTION), unprojected(hidden)
-    rows = weights_of(arrays["w_projection"], weight.zero_point)
+    order = order_of(kind, weight, signature.attrs)
+    rows = weights_of(arrays["w_projection"], weight.zero_point, zero_x=byte_zero(kind, order))
     rescale = arrays["projection_multiplier"], arrays["projection_shift"]
-    return True, rows, *rescale, order_of(kind, weight, signature.attrs), low, high
+    return True, rows, *rescale, order, low, high
 
 
 def work(signature: Signature) -> Work:

@@ -17,7 +17,7 @@ from nnaq.kernels.machine.curves import GRID
 from nnaq.kernels.multiply import scales_of
 from nnaq.kernels.multiply_bound import bind_requantized, bind_rows
 from nnaq.kernels.recurrent_numbers import HIGH, LOW, Pair
-from nnaq.kernels.weight_panels import even, weights_of
+from nnaq.kernels.weight_panels import byte_zero, even, weights_of
 
 # Of the type that a state has not.
 NO_STATES: dict[str, np.ndarray] = {"i8": np.empty((0, 0, 0), np.int16), "i16": np.empty((0, 0, 0), np.int8)}
@@ -42,16 +42,17 @@ def load_driven_gates(
     """x -> room for what it adds to the pre-activations of every frame, [T, B, gates * H] in Q3.12, and what
     fills it."""
     w_input, zero_x = arrays["w_input"], kind_x.zero_point
-    weights, outputs = weights_of(w_input, kind_w.zero_point), len(w_input)
+    order, outputs = order_of(kind_x, kind_w, attrs), len(w_input)
+    weights = weights_of(w_input, kind_w.zero_point, zero_x=byte_zero(kind_x, order))
     behind = (
-        *scales_of(arrays["bias"], arrays["input_multiplier"], arrays["input_shift"]),
-        order_of(kind_x, kind_w, attrs), CODES[str(attrs["rounding"])], 0, LOW, HIGH,
+        *scales_of(arrays["bias"], arrays["input_multiplier"], arrays["input_shift"]), order,
+        CODES[str(attrs["rounding"])], 0, LOW, HIGH,
     )  # fmt: skip
 
     def bind(x: np.ndarray) -> tuple[np.ndarray, list[Run]]:
         frames, batch, width = x.shape
         gates = np.empty((frames * batch, outputs), np.int16)
-        rows, runs = bind_rows(x.reshape(frames * batch, width), zero_x)
+        rows, runs = bind_rows(x.reshape(frames * batch, width), zero_x, weights[-1])
         runs.append(bind_requantized(rows, weights, behind, gates))
         return gates.reshape(frames, batch, outputs), runs
 

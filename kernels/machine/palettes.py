@@ -14,7 +14,6 @@ their entries one by one. 8 bits are the codes themselves: nothing is looked up.
 from collections.abc import Callable
 from functools import cache
 from platform import machine
-from typing import Any
 
 from llvmlite import ir
 from numba.core import types
@@ -22,7 +21,18 @@ from numba.extending import intrinsic
 
 from nnaq.kernels.machine.products import loop
 from nnaq.kernels.machine.tiers import features
-from nnaq.kernels.machine.vectors import I8, I16, I32, I64, constant, data_of, load, pair_products, store
+from nnaq.kernels.machine.vectors import (
+    I8,
+    I16,
+    I32,
+    I64,
+    constant,
+    data_of,
+    load,
+    pair_products,
+    picked,
+    store,
+)
 
 BLOCK = 32  # indices; a vector of bytes
 TOGETHER = 4  # rows whose sums of products are made at once
@@ -203,10 +213,10 @@ def _shuffled(builder: ir.IRBuilder, part: ir.Value, fields: ir.Value) -> ir.Val
     if size == BLOCK:
         return builder.call(shuffle, [part, fields])
     low, high = (
-        builder.call(shuffle, [_picked(builder, v, v, places) for v in (part, fields)])
+        builder.call(shuffle, [picked(builder, v, v, places) for v in (part, fields)])
         for places in (range(16), range(16, 32))
     )
-    return _picked(builder, low, high, range(32))
+    return picked(builder, low, high, range(32))
 
 
 def _every(kind: ir.VectorType, value: int) -> ir.Constant:
@@ -265,18 +275,13 @@ def _dot(module: ir.Module) -> ir.Function:
 def _total(builder: ir.IRBuilder, sums: Values) -> ir.Value:
     """The sum of every one of four vectors of 8, side by side."""
     quarters = [
-        builder.add(_picked(builder, v, v, range(4)), _picked(builder, v, v, range(4, 8))) for v in sums
+        builder.add(picked(builder, v, v, range(4)), picked(builder, v, v, range(4, 8))) for v in sums
     ]
     pairs = []
     for a, b in (quarters[:2], quarters[2:]):
-        pairs.append(builder.add(_picked(builder, a, b, (0, 4, 1, 5)), _picked(builder, a, b, (2, 6, 3, 7))))
+        pairs.append(builder.add(picked(builder, a, b, (0, 4, 1, 5)), picked(builder, a, b, (2, 6, 3, 7))))
     a, b = pairs
-    return builder.add(_picked(builder, a, b, (0, 1, 4, 5)), _picked(builder, a, b, (2, 3, 6, 7)))
-
-
-def _picked(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: Any) -> ir.Value:
-    places = [ir.Constant(I32, lane) for lane in lanes]
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(places)), places))
+    return builder.add(picked(builder, a, b, (0, 1, 4, 5)), picked(builder, a, b, (2, 3, 6, 7)))
 
 
 @intrinsic
@@ -311,7 +316,7 @@ def _interleave(module: ir.Module) -> ir.Function:
     def body(step: ir.Value, _: Values) -> Values:
         pair = builder.mul(step, constant(PAIRS))
         halves = [load(builder, row, builder.mul(pair, constant(2)), half) for row in rows]
-        turned = [_picked(builder, a, b, range(16)) for a, b in zip(halves[:8], halves[8:], strict=True)]
+        turned = [picked(builder, a, b, range(16)) for a, b in zip(halves[:8], halves[8:], strict=True)]
         for _round in range(3):
             turned = [
                 _woven(builder, a, b, n) for a, b in zip(turned[:4], turned[4:], strict=True) for n in (0, 4)
@@ -328,6 +333,6 @@ def _interleave(module: ir.Module) -> ir.Function:
 
 def _woven(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, first: int) -> ir.Value:
     """Four entries of a and of b in turns, from entry `first` of both halves of either."""
-    return _picked(
+    return picked(
         builder, a, b, [h + n + v for h in (0, 8) for n in range(first, first + 4) for v in (0, 16)]
     )

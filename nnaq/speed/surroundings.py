@@ -107,9 +107,9 @@ def see_cpu() -> Cpu:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of a cache that cannot be written: told apart
-            from nnaq.kernels.machine.tiers import TIERS, tier
+            from nnaq.kernels.machine.tiers import available, tier
 
-        return Cpu(cpu_name(), count, usable, tier().name, tuple(t.name for t in TIERS))
+        return Cpu(cpu_name(), count, usable, tier().name, available())
     except NnaqError as error:
         return Cpu(cpu_name(), count, usable, None, (), str(error))
 

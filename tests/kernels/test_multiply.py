@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from nnaq.ir.numerics import ROUNDINGS
-from nnaq.ir.types import Palette
+from nnaq.ir.types import Palette, Quant, TensorType
 from nnaq.kernels.codebook import pack_codes
 from nnaq.kernels.fixedpoint import CODES, requantize_reference, saturate_reference
 from nnaq.kernels.machine.products import PANEL
 from nnaq.kernels.multiply import TILE, requantize_rows, sum_products
 from nnaq.kernels.narrow import Narrow, Order, sum_reference
 from nnaq.kernels.requantize_lanes import requantize_lanes
-from nnaq.kernels.weight_panels import panels_of, rows_of, weights_of
+from nnaq.kernels.weight_panels import byte_zero, panels_of, rows_of, weights_of
 
 WHOLE = Order(2**31 // 255**2, fits=True)
 rows = st.integers(0, 3 * TILE)
@@ -33,6 +33,10 @@ def operands(draw, low=-128, high=127, dtype=np.int8):
     return x, w
 
 
+def codes_at(zero_point):
+    return TensorType("i8", (1, 1), Quant((1.0,), zero_point))
+
+
 def exact(x, w):
     return x.astype(np.int64) @ w.astype(np.int64).T
 
@@ -42,7 +46,8 @@ def test_sums_of_bytes_are_exact(both, zero_x, zero_w):
     x, w = both
     bias = np.arange(len(w), dtype=np.int32) - 3
     out = np.empty((len(x), len(w)), np.int64)
-    sum_products(rows_of(x, zero_x), weights_of(w, zero_w), 0, bias, WHOLE, out)
+    weights = weights_of(w, zero_w, zero_x=byte_zero(codes_at(zero_x), WHOLE))
+    sum_products(rows_of(x, zero_x, weights[-1]), weights, 0, bias, WHOLE, out)
     np.testing.assert_array_equal(out, exact(x.astype(int) - zero_x, w.astype(int) - zero_w) + bias)
 
 
@@ -97,7 +102,8 @@ def test_results_are_requantised_by_every_rounding(rounding, order):
     bias = random.integers(-500, 500, 37).astype(np.int32)
     out = np.empty((13, 37), np.int8)
     rest = bias, multiplier, shift, order, CODES[rounding], -5, -128, 120
-    requantize_rows(rows_of(x, 11), weights_of(w, 0), 0, *rest, out)
+    weights = weights_of(w, 0, zero_x=byte_zero(codes_at(11), order))
+    requantize_rows(rows_of(x, 11, weights[-1]), weights, 0, *rest, out)
     sums = exact(x.astype(int) - 11, w) + bias
     expected = [
         saturate_reference(
