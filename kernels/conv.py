@@ -40,6 +40,7 @@ from nnaq.kernels.conv_layer import Layer, Plan, even_offsets
 from nnaq.kernels.conv_loops import Grid, frame_of
 from nnaq.kernels.fixedpoint import CODES
 from nnaq.kernels.multiply import scales_of
+from nnaq.kernels.weight_panels import byte_zero
 
 Types = tuple[TensorType | None, ...]
 Pair = tuple[int, int]
@@ -204,7 +205,7 @@ def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     shape, made = geometry(signature.attrs, weight.shape[2:]), storage(signature.outputs[0].dtype)
     behind = CODES[str(signature.attrs["rounding"])], *output_range(signature)
     order = order_of(kind_x, kind_w, signature.attrs)
-    layer = Layer(weight, kind_w.zero_point, shape.groups, scales, order, behind)
+    layer = Layer(weight, kind_w.zero_point, shape.groups, scales, order, behind, byte_zero(kind_x, order))
     planned = lru_cache(maxsize=4)(partial(plan_of, shape, int(weight.shape[1])))
 
     def call(x: np.ndarray, *_: Any) -> Arrays:

@@ -22,16 +22,17 @@ def bind_layer(layer: Layer, x: np.ndarray, zero_x: int, plan: Plan, place: np.n
 
 
 def _bind_positions(layer: Layer, x: np.ndarray, zero_x: int, plan: Plan, place: np.ndarray) -> Run:
-    image, flat = np.empty(len(x) * plan.size, np.int16), place.reshape(-1)
-    behind = *layer.scales, layer.order, *layer.behind, plan.grid, flat
-    loaded = image, len(x), plan.offsets, layer.resting, *behind
-    return together([partial(spread, x, zero_x, plan.frame, image), partial(convolve, *loaded)])
+    image, flat = np.empty(len(x) * plan.size, layer.entry), place.reshape(-1)
+    behind = *layer.scales_of_positions, layer.order, *layer.behind, plan.grid, flat
+    loaded = image, len(x), layer.offsets(plan), layer.resting, *behind
+    laid = partial(spread, x, *layer.laid(zero_x), plan.frame, image)
+    return together([laid, partial(convolve, *loaded)])
 
 
 def _bind_rows(layer: Layer, x: np.ndarray, zero_x: int, plan: Plan, place: np.ndarray) -> Run:
     count, outputs = len(x) * len(plan.places), len(layer.weight) // layer.groups
-    rows = np.zeros((layer.groups, count, len(plan.offsets)), np.int16)
-    windows = x, zero_x, plan.frame, plan.offsets[: plan.depth], plan.places, rows
+    rows = np.zeros((layer.groups, count, len(layer.offsets(plan))), layer.entry)
+    windows = x, *layer.laid(zero_x), plan.frame, plan.offsets[: plan.depth], plan.places, rows
     runs: list[Run] = [partial(gather, *windows)]
     for g in range(layer.groups):
         chosen = slice(g * outputs, (g + 1) * outputs)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from nnaq.kernels.codebook import PackedCodes
-from nnaq.kernels.conv_loops import Frame, Grid, convolve, gather, spread
+from nnaq.kernels.conv_loops import ALONE, Frame, Grid, convolve, gather, spread
 from nnaq.kernels.machine.products import PANEL
 from nnaq.kernels.multiply import requantize_rows
 from nnaq.kernels.narrow import Order
 from nnaq.kernels.packed_rows import NOT_PACKED, packed_rows
-from nnaq.kernels.weight_panels import Weights, weights_of
+from nnaq.kernels.weight_panels import FLIP, FOUR, Weights, starts_of, weights_of
 
 NO_CODES = np.empty((0, 0), np.int8)
 COST_OF_ROWS = 1.25  # of a product where windows are copied, against one where positions are lanes
@@ -45,6 +45,11 @@ class Plan:
         """The entry of the image at which the window of each position begins, i64 [positions]."""
         rows, columns = np.arange(self.grid.height), np.arange(self.grid.width)
         return (self.grid.start + rows[:, None] * self.grid.pitch + columns).reshape(-1)
+
+    @cached_property
+    def fours(self) -> np.ndarray:
+        """The offsets, up to a multiple of four."""
+        return np.append(self.offsets, np.repeat(self.offsets[-1:], -len(self.offsets) % FOUR))
 
     @property
     def size(self) -> int:
@@ -73,6 +78,26 @@ class Layer:
     scales: tuple[np.ndarray, ...]
     order: Order
     behind: tuple[int, int, int, int]
+    zero_x: int | None = None  # of activations that may stay bytes, as `weights_of` takes it
+
+    @cached_property
+    def in_bytes(self) -> bool:
+        """Whether products are made of bytes; a few outputs of a group are not worth weaving them."""
+        admitted = self.zero_x is not None and self.zero_point == 0 and isinstance(self.weight, np.ndarray)
+        return admitted and len(self.weight) // self.groups > ALONE
+
+    @property
+    def entry(self) -> type[np.uint8 | np.int16]:
+        """Of an image."""
+        return np.uint8 if self.in_bytes else np.int16
+
+    def laid(self, zero_x: int) -> tuple[int, int]:
+        """What is taken off the codes in an image, and what stands around them."""
+        return (-FLIP, zero_x + FLIP) if self.in_bytes else (zero_x, 0)
+
+    def offsets(self, plan: Plan) -> np.ndarray:
+        """Those of a plan, as many as lanes sum at once."""
+        return plan.fours if self.in_bytes else plan.offsets
 
     @cached_property
     def resting(self) -> tuple[Any, ...]:
@@ -87,7 +112,17 @@ class Layer:
     @cached_property
     def panels(self) -> Weights:
         """The weight as products of rows take it."""
-        return weights_of(self.weight, self.zero_point, self.groups)
+        zero_x = self.zero_x if self.in_bytes else None
+        return weights_of(self.weight, self.zero_point, self.groups, zero_x)
+
+    @cached_property
+    def scales_of_positions(self) -> tuple[np.ndarray, ...]:
+        """The scales where positions are lanes: a bias of bytes begins sums, right modulo 2^32."""
+        bias, *rescale = self.scales
+        if self.in_bytes:
+            matrix = np.asarray(self.weight).reshape(1, len(self.weight), -1)
+            bias = bias + starts_of(matrix, self.zero_x or 0)[0]
+        return bias, *rescale
 
     def takes_rows(self, images: int, plan: Plan) -> bool:
         """Whether fewer products are made with outputs as lanes than with positions as lanes."""
@@ -103,22 +138,22 @@ class Layer:
         if self.takes_rows(len(x), plan):
             self.run_rows(x, zero_x, plan, target)
         else:
-            image = np.empty(len(x) * plan.size, np.int16)
-            spread(x, zero_x, plan.frame, image)
-            bias, multiplier, shift = self.scales
+            image = np.empty(len(x) * plan.size, self.entry)
+            spread(x, *self.laid(zero_x), plan.frame, image)
             convolve(
-                image, len(x), plan.offsets, self.resting, bias, multiplier, shift, self.order, *self.behind,
-                plan.grid, out.reshape(-1),
+                image, len(x), self.offsets(plan), self.resting, *self.scales_of_positions, self.order,
+                *self.behind, plan.grid, out.reshape(-1),
             )  # fmt: skip
 
     def run_rows(self, x: np.ndarray, zero_x: int, plan: Plan, target: np.ndarray) -> None:
         """The same with windows as rows, some images at a time."""
-        positions, width = len(plan.places), len(plan.offsets)
+        positions, width = len(plan.places), len(self.offsets(plan))
         block = max(1, GATHERED // max(1, positions * width * self.groups))
         for first in range(0, len(x), block):
             part = x[first : first + block]
-            rows = np.zeros((self.groups, len(part) * positions, width), np.int16)
-            gather(part, zero_x, plan.frame, plan.offsets[: plan.depth], plan.places, rows)
+            rows = np.zeros((self.groups, len(part) * positions, width), self.entry)
+            laid = self.laid(zero_x)
+            gather(part, *laid, plan.frame, plan.offsets[: plan.depth], plan.places, rows)
             self.multiply(rows, len(part), target[first : first + block])
 
     def multiply(self, rows: np.ndarray, images: int, target: np.ndarray) -> None:

@@ -13,7 +13,9 @@ stride and the dilation. Positions are counted along the pitch: the few between 
 in vain. The weights rest as they are; TILE outputs by a stretch of K are widened at a time.
 
 Sums that are proved within 32 bits begin with the bias; all others are those of stretches of K whose sums
-cannot leave 32 bits, added in int64. Short loops read whole arrays: a slice costs more than a few entries.
+cannot leave 32 bits, added in int64. Where the tier multiplies bytes, the first of these are made of an image
+of bytes x + FLIP, z_x + FLIP around them, and begin with bias + start (kernels/weight_panels.py). Short loops
+read whole arrays: a slice costs more than a few entries.
 """
 
 from typing import NamedTuple
@@ -29,7 +31,7 @@ from nnaq.kernels.packed_rows import expand_rows
 
 TILE = 6  # outputs at once
 STRIP = 256  # positions at once
-BLOCK = 256  # pairs of k at once: the panels of a strip stay in the second-level cache, one in the first
+BLOCK = 256  # pairs or fours of k: the panels of a strip stay in the second-level cache, one in the first
 ALONE = 2  # outputs of a group for which weaving is not worth while
 LINE = 32  # entries of a line of a cache
 
@@ -87,8 +89,9 @@ def frame_of(sizes: tuple[int, int], strides: tuple[int, int], corner: tuple[int
 
 
 @jit
-def spread(x, zero_x, frame, image):  # type: ignore[no-untyped-def]
-    """The image of x [N,C,H,W]; what lies behind a plane's rows is never part of a result."""
+def spread(x, less, nothing, frame, image):  # type: ignore[no-untyped-def]
+    """The image of x [N,C,H,W], x - less with `nothing` around it; what lies behind a plane's rows is never
+    part of a result."""
     images, channels, height, width = x.shape
     plane, pitch, rows, stride_rows, stride_columns, top, left = frame
     flat = x.reshape(-1)
@@ -105,17 +108,17 @@ def spread(x, zero_x, frame, image):  # type: ignore[no-untyped-def]
                     if y < 0 or y >= height:
                         first = stop = pitch
                     for j in range(to, to + first):
-                        image[j] = 0
+                        image[j] = nothing
                     at = (c * height + y) * width + first * stride_columns + offset
-                    _centre(flat, at, stride_columns, zero_x, image, to + first, stop - first)
+                    _centre(flat, at, stride_columns, less, image, to + first, stop - first)
                     for j in range(to + stop, to + pitch):
-                        image[j] = 0
+                        image[j] = nothing
 
 
 @jit
-def _centre(x, at, stride, zero_x, image, to, count):  # type: ignore[no-untyped-def]
-    """image[to + j] = x[at + j*stride] - z_x for `count` entries."""
-    zero = np.int16(zero_x)
+def _centre(x, at, stride, less, image, to, count):  # type: ignore[no-untyped-def]
+    """image[to + j] = x[at + j*stride] - less for `count` entries."""
+    zero = np.int16(less)
     if stride == 1 and count >= LINE:
         # Slices from 0 tell the compiler that no index is negative, so that it vectorises.
         part, given = image[to : to + count], x[at : at + count]
@@ -127,14 +130,14 @@ def _centre(x, at, stride, zero_x, image, to, count):  # type: ignore[no-untyped
 
 
 @jit
-def gather(x, zero_x, frame, offsets, places, rows):  # type: ignore[no-untyped-def]
+def gather(x, less, nothing, frame, offsets, places, rows):  # type: ignore[no-untyped-def]
     """rows[g, n * positions + p, k] = what the window at places[p] of image n holds as entry k of group g.
 
     What a row has beyond its window is left as it is.
     """
     images, channels = x.shape[:2]
-    image = np.empty(images * channels * frame[0], np.int16)
-    spread(x, zero_x, frame, image)
+    image = np.empty(images * channels * frame[0], rows.dtype)
+    spread(x, less, nothing, frame, image)
     step = channels // len(rows) * frame[0]
     for g in range(len(rows)):
         for n in range(images):
@@ -164,19 +167,20 @@ def convolve(  # type: ignore[no-untyped-def]
 ):
     """out of the module's formula, flat [N, O, ...], one output of one image behind the other.
 
-    weights: codes [O, K], packed rows in their place, z_w, outputs of a group, and K; offsets: [K], one more
-    where K is odd, which weighs 0.
+    weights: codes [O, K], packed rows in their place, z_w, outputs of a group, and K; offsets: [K], up to a
+    multiple of what a lane sums at once, pairs of words or fours of bytes: what is too much weighs 0.
     """
     resting, packed, zero_w, per_group, depth = weights
     height, width, pitch, start, step_image, step_group, first_out, _, column, channel = grid
-    count, pairs = (height - 1) * pitch + width, offsets.size // 2
-    fits, step = order[5], max(1, min(BLOCK, pairs))
+    side = 4 // image.itemsize
+    count, steps = (height - 1) * pitch + width, offsets.size // side
+    fits, step = order[5], max(1, min(BLOCK, steps))
     if not fits:
         step = min(step, order[0] // 2)
     length = min(STRIP, (count + PANEL - 1) // PANEL * PANEL)
-    rows, numbers = np.empty(TILE * 2 * step, np.int16), np.empty(COUNT, np.int64)
+    rows, numbers = np.empty(TILE * side * step, image.dtype), np.empty(COUNT, np.int64)
     sums, wide = np.empty(per_group * length, np.int32), np.empty(0 if fits else per_group * length, np.int64)
-    panels = np.empty(0 if per_group <= ALONE else 2 * step * length, np.int16)
+    panels = np.empty(0 if per_group <= ALONE else side * step * length, image.dtype)
     kept = np.empty(0 if column == 1 else length, out.dtype)
     codes = np.empty((per_group, packed[4] * EXPANDED), np.int8) if packed[2] > 0 else resting
     for group in range(bias.size // per_group):
@@ -190,20 +194,20 @@ def convolve(  # type: ignore[no-untyped-def]
                 size = min(length, count - at)
                 filled = (size + PANEL - 1) // PANEL
                 _begin(bias, behind, per_group, length, sums, wide)
-                for first in range(0, pairs, step):
-                    some = min(step, pairs - first)
+                for first in range(0, steps, step):
+                    some = min(step, steps - first)
                     if per_group > ALONE:
-                        weave(image, base + at, offsets, 2 * first, some, filled, panels)
+                        weave(image, base + at, offsets, side * first, some, filled, panels)
                     for o in range(0, per_group, TILE):
                         tall = min(TILE, per_group - o)
-                        _widen(codes, depth, weights_at + o, tall, 2 * first, 2 * some, zero_w, rows)
+                        _widen(codes, depth, weights_at + o, tall, side * first, side * some, zero_w, rows)
                         if per_group > ALONE:
-                            _strips(rows, tall, panels, some, filled, sums, o * length, length)
+                            _strips(rows, tall, side * some, panels, some, filled, sums, o * length, length)
                         else:
                             for r in range(tall):
                                 strip_alone(
-                                    rows, 2 * some * r, image, base + at, offsets, 2 * first, some, filled,
-                                    sums, (o + r) * length,
+                                    rows, side * some * r, image, base + at, offsets, side * first, some,
+                                    filled, sums, (o + r) * length,
                                 )  # fmt: skip
                     if not fits:
                         _move(sums, wide)
@@ -244,17 +248,17 @@ def _begin(bias, first, outputs, length, sums, wide):  # type: ignore[no-untyped
 
 
 @jit
-def _strips(rows, tall, panels, pairs, count, sums, to, pitch):  # type: ignore[no-untyped-def]
+def _strips(rows, tall, stride, panels, steps, count, sums, to, pitch):  # type: ignore[no-untyped-def]
     """The products of a tile of weights by woven panels added to the sums of a strip."""
-    stride, r = 2 * pairs, 0
+    r = 0
     if tall == 6:
-        strip_6(rows, 0, stride, panels, pairs, count, sums, to, pitch)
+        strip_6(rows, 0, stride, panels, steps, count, sums, to, pitch)
         r = 6
     while tall - r >= 2:
-        strip_2(rows, r * stride, stride, panels, pairs, count, sums, to + r * pitch, pitch)
+        strip_2(rows, r * stride, stride, panels, steps, count, sums, to + r * pitch, pitch)
         r += 2
     if r < tall:
-        strip_1(rows, r * stride, stride, panels, pairs, count, sums, to + r * pitch, pitch)
+        strip_1(rows, r * stride, stride, panels, steps, count, sums, to + r * pitch, pitch)
 
 
 @jit

@@ -53,7 +53,7 @@ from nnaq.kernels.conv_phases import Pair, codes_of, phases_of, plan_of
 from nnaq.kernels.fixedpoint import CODES
 from nnaq.kernels.multiply import requantize_rows, scales_of
 from nnaq.kernels.narrow import contract, narrow_of
-from nnaq.kernels.weight_panels import rows_of, weights_of
+from nnaq.kernels.weight_panels import byte_zero, rows_of, weights_of
 
 WHO = "transposed convolution"
 Types = tuple[TensorType | None, ...]
@@ -236,10 +236,11 @@ def load(signature: Signature, operands: tuple[Any, ...]) -> Kernel:
     order, made = order_of(kind_x, kind_w, signature.attrs), storage(signature.outputs[0].dtype)
     behind = CODES[str(signature.attrs["rounding"])], *output_range(signature)
     zero_w, outputs = kind_w.zero_point, groups * int(weight.shape[1])
-    layers = [
-        (phase, Layer(codes_of(taps, phase, groups, zero_w), zero_w, groups, scales, order, behind))
-        for phase in phases_of(axes)
-    ]
+    layer = partial(
+        Layer, zero_point=zero_w, groups=groups, scales=scales, order=order, behind=behind,
+        zero_x=byte_zero(kind_x, order),
+    )  # fmt: skip
+    layers = [(phase, layer(codes_of(taps, phase, groups, zero_w))) for phase in phases_of(axes)]
 
     @lru_cache(maxsize=4)
     def planned(height: int, width: int) -> list[tuple[Layer, Plan, tuple[slice, ...]]]:

@@ -87,11 +87,18 @@ def byte_panels_of(codes: np.ndarray, zero_x: int) -> np.ndarray:
     cut = _cut(codes, np.uint32)
     made = np.empty((*cut.shape[:2], 1 + cut.shape[2], PANEL), np.uint32)
     made[:, :, 1:] = cut
-    parts, outputs, depth = codes.shape
-    totals = np.zeros((parts, cut.shape[1] * PANEL), np.int64)
-    sum_entries(np.ascontiguousarray(codes).reshape(parts * outputs, depth), totals[:, :outputs])
-    made[:, :, 0] = (totals * -(zero_x + FLIP)).astype(np.uint32).reshape(parts, -1, PANEL)
+    starts = np.zeros((codes.shape[0], cut.shape[1] * PANEL), np.int64)
+    starts[:, : codes.shape[1]] = starts_of(codes, zero_x)
+    made[:, :, 0] = starts.astype(np.uint32).reshape(cut.shape[0], -1, PANEL)
     return made.reshape(-1).view(np.int8)
+
+
+def starts_of(codes: np.ndarray, zero_x: int) -> np.ndarray:
+    """The start of every output of i8 codes [parts, O, K], int64: those of 32 bits are right modulo 2^32."""
+    parts, outputs, depth = codes.shape
+    totals = np.empty((parts, outputs), np.int64)
+    sum_entries(np.ascontiguousarray(codes).reshape(parts * outputs, depth), totals)
+    return totals * -(zero_x + FLIP)
 
 
 def _cut(codes: np.ndarray, unit: type[np.unsignedinteger[Any]]) -> np.ndarray:

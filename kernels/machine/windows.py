@@ -2,8 +2,11 @@
 
     sums[r, p] += Σ_k rows[r, k] * image[p + offsets[k]]      p < panels * PANEL, i32 with wrap-around
 
-rows and image are i16, k is even in number. What the windows of neighbouring positions see of one entry k
-stands side by side in the image, and two such runs, k and k + 1, are woven into pairs. Where several rows
+rows and image are i16, k is even in number; or both are bytes and k is a multiple of 4, where a tier has
+products of bytes: those of the image are then what its instruction takes, unsigned or signed, those of the
+rows are signed, and what is said of pairs below holds for fours. What the windows of neighbouring positions
+see of one entry k stands side by side in the image, and two such runs, k and k + 1, are woven into pairs.
+Where several rows
 meet a window, `weave` does so once and writes panels of PANEL positions in the order [panel][K/2][PANEL][2],
 which `strip_R` reads for R rows: loads that run on are quicker than those that begin anywhere. For a single
 row `strip_alone` weaves as it goes, four panels at once so that a pair of weights is read once for them, and
@@ -19,16 +22,30 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from nnaq.kernels.machine.products import LANES, PAIRS, PANEL, SUMS, Accumulators, loop
+from nnaq.kernels.machine.products import (
+    FOURS,
+    LANES,
+    PAIRS,
+    PANEL,
+    SUMS,
+    Accumulators,
+    alone,
+    columns_of,
+    dot_of_tier,
+    loop,
+)
 from nnaq.kernels.machine.vectors import (
+    I8,
     I16,
     I32,
     I64,
+    add_fours,
     broadcast,
     constant,
     data_of,
     load,
     pair_products,
+    picked,
     store,
 )
 
@@ -53,57 +70,61 @@ STANDS = [p // 8 * 4 + p % 4 + (p // 4 % 2) * LANES for p in range(PANEL)]
 ORDERED = [lanes_of(STANDS[h * LANES : (h + 1) * LANES]) for h in (0, 1)]
 
 
-def called(name: str, arrays: dict[int, ir.IntType], count: int, body: Body) -> Callable[..., Any]:
-    """The code generator of an intrinsic of `count` arguments, arrays by place and else i64, as a function
-    of its own that is never inlined: callers stay small to compile."""
+def called(name: str, arrays: tuple[int, ...], body: Body, of_words: bool = False) -> Callable[..., Any]:
+    """The code generator of an intrinsic, arrays by place and else i64, as a function of its own.
 
-    def function_of(module: ir.Module) -> ir.Function:
-        if name in module.globals:
-            return module.globals[name]
-        kinds = [arrays[i].as_pointer() if i in arrays else I64 for i in range(count)]
-        made = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
-        made.linkage = "linkonce_odr"
-        made.attributes.add("noinline")
-        builder = ir.IRBuilder(made.append_basic_block("entry"))
-        body(builder, list(made.args))
-        builder.ret_void()
-        return made
+    of_words: bytes never get there.
+    """
+
+    def function_of(module: ir.Module, kinds: list[ir.Type]) -> ir.Function:
+        whole = f"{name}_i{kinds[0].pointee.width}"
+        if whole not in module.globals:
+            made, builder = alone(module, whole, kinds)
+            body(builder, list(made.args))
+            builder.ret_void()
+        return module.globals[whole]
 
     def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
         arguments = [
             data_of(context, builder, signature.args[i], value) if i in arrays else value
             for i, value in enumerate(given)
         ]
-        builder.call(function_of(builder.module), arguments)
+        kinds = [value.type for value in arguments]
+        if not of_words or kinds[0].pointee == I16:
+            builder.call(function_of(builder.module, kinds), arguments)
         return context.get_dummy_value()
 
     return generate
 
 
+def vector_of(entries: ir.Value) -> ir.VectorType:
+    """What a lane sums at once, in every lane: pairs of words or fours of bytes."""
+    return FOURS if entries.type.pointee == I8 else PAIRS
+
+
 def make_strip(rows: int) -> Any:
     """The intrinsic strip(weights, first, stride, panels, pairs, count, sums, to, pitch).
 
-    weights i16 array; row r begins at entry first + r * stride
-    panels  i16 array, `count` of them with `pairs` each, one behind the other
+    weights i16 or u8 array; row r begins at entry first + r * stride
+    panels  likewise, `count` of them with `pairs` (or fours) each, one behind the other
     sums    i32 array; row r begins at entry to + r * pitch
     """
 
     def body(builder: ir.IRBuilder, given: list[ir.Value]) -> None:
         weights, first, stride, panels, pairs, count, sums, to, pitch = given
+        size = builder.mul(pairs, constant(2 * vector_of(panels).count))
         numbers = [constant(r) for r in range(rows)]
         sources = [builder.gep(weights, [builder.add(first, builder.mul(stride, r))]) for r in numbers]
         targets = [builder.gep(sums, [builder.add(to, builder.mul(pitch, r))]) for r in numbers]
 
         def fill(panel: ir.Value, _: Accumulators) -> Accumulators:
-            at = builder.gep(panels, [builder.mul(panel, builder.mul(pairs, constant(2 * PANEL)))])
+            at = builder.gep(panels, [builder.mul(panel, size)])
             position = builder.mul(panel, constant(PANEL))
             places = [builder.add(position, constant(h * LANES)) for h in (0, 1)]
             initial = [load(builder, target, place, SUMS) for target in targets for place in places]
 
             def step(pair: ir.Value, held: Accumulators) -> Accumulators:
-                start = builder.mul(pair, constant(2 * PANEL))
-                columns = [load(builder, at, builder.add(start, constant(h * PANEL)), PAIRS) for h in (0, 1)]
-                return added(builder, sources, pair, columns, held)
+                return added(builder, sources, pair, columns_of(builder, at, pair, vector_of(panels)), held)
 
             totals = iter(loop(builder, constant(0), pairs, 1, initial, step))
             for target in targets:
@@ -113,7 +134,7 @@ def make_strip(rows: int) -> Any:
 
         loop(builder, constant(0), count, 1, [], fill)
 
-    generate = called(f"nnaq_strip_{rows}", {0: I16, 3: I16, 6: I32}, 9, body)
+    generate = called(f"nnaq_strip_{rows}", (0, 3, 6), body)
 
     @intrinsic
     def strip(typing, weights, first, stride, panels, pairs, count, sums, to, pitch):  # type: ignore[no-untyped-def]
@@ -130,36 +151,49 @@ def added(
     columns: list[ir.Value],
     held: Accumulators,
 ) -> Accumulators:
-    """The sums of some rows with the products of one pair of k added."""
-    first, made = builder.mul(pair, constant(2)), []
+    """The sums of some rows with the products of one pair of k added, or of four of bytes."""
+    kind, made, sums = vector_of(weights[0]), [], iter(held)
+    first = builder.mul(pair, constant(kind.count // LANES))
     for row in weights:
-        both = builder.bitcast(broadcast(builder, load(builder, row, first, I32), LANES), PAIRS)
-        made += [pair_products(builder, both, column) for column in columns]
-    return [builder.add(total, product) for total, product in zip(held, made, strict=True)]
+        both = builder.bitcast(broadcast(builder, load(builder, row, first, I32), LANES), kind)
+        for column in columns:
+            if kind == FOURS:
+                made.append(add_fours(builder, dot_of_tier(), next(sums), column, both))
+            else:
+                made.append(builder.add(next(sums), pair_products(builder, both, column)))
+    return made
 
 
 def runs_of(
     builder: ir.IRBuilder, image: ir.Value, offsets: ir.Value, pair: ir.Value, moved: int
 ) -> list[ir.Value]:
-    """What PANEL neighbouring positions, the first `moved` entries on, see of a pair of k."""
-    first = builder.mul(pair, constant(2))
-    places = (load(builder, offsets, builder.add(first, constant(v)), I64) for v in (0, 1))
-    return [load(builder, image, builder.add(place, constant(moved)), PAIRS) for place in places]
+    """What PANEL neighbouring positions, the first `moved` entries on, see of a pair or four of k."""
+    side = vector_of(image).count // LANES
+    kind, first = ir.VectorType(image.type.pointee, PANEL), builder.mul(pair, constant(side))
+    places = [load(builder, offsets, builder.add(first, constant(v)), I64) for v in range(side)]
+    return [load(builder, image, builder.add(place, constant(moved)), kind) for place in places]
+
+
+def woven(builder: ir.IRBuilder, runs: list[ir.Value]) -> list[ir.Value]:
+    """Runs side by side, position by position, in two vectors: pairs of two, fours of four."""
+    if len(runs) == 4:
+        both, half = [n + v for n in range(PANEL) for v in (0, PANEL)], ir.VectorType(I16, PANEL)
+        runs = [builder.bitcast(picked(builder, a, b, both), half) for a, b in (runs[:2], runs[2:])]
+    return [builder.shuffle_vector(*runs, PAIRED[h]) for h in (0, 1)]
 
 
 def weave_body(builder: ir.IRBuilder, given: list[ir.Value]) -> None:
     image, base, offsets, first, pairs, count, panels = given
-    offsets = builder.gep(offsets, [first])
+    offsets, kind = builder.gep(offsets, [first]), vector_of(image)
 
     def fill(panel: ir.Value, _: Accumulators) -> Accumulators:
         seen = builder.gep(image, [builder.add(base, builder.mul(panel, constant(PANEL)))])
-        at = builder.gep(panels, [builder.mul(panel, builder.mul(pairs, constant(2 * PANEL)))])
+        at = builder.gep(panels, [builder.mul(panel, builder.mul(pairs, constant(2 * kind.count)))])
 
         def step(pair: ir.Value, _: Accumulators) -> Accumulators:
-            runs, start = runs_of(builder, seen, offsets, pair, 0), builder.mul(pair, constant(2 * PANEL))
-            for h in (0, 1):
-                place = builder.add(start, constant(h * PANEL))
-                store(builder, builder.shuffle_vector(*runs, PAIRED[h]), at, place)
+            start = builder.mul(pair, constant(2 * kind.count))
+            for h, both in enumerate(woven(builder, runs_of(builder, seen, offsets, pair, 0))):
+                store(builder, builder.bitcast(both, kind), at, builder.add(start, constant(h * kind.count)))
             return []
 
         return loop(builder, constant(0), pairs, 1, [], step)
@@ -186,7 +220,7 @@ def alone_body(builder: ir.IRBuilder, given: list[ir.Value]) -> None:
             columns = []
             for n in range(together):
                 runs = runs_of(builder, seen, offsets, pair, n * PANEL)
-                columns += [builder.shuffle_vector(*runs, woven) for woven in WOVEN]
+                columns += [builder.shuffle_vector(*runs, chosen) for chosen in WOVEN]
             return added(builder, [weights], pair, columns, held)
 
         totals = iter(loop(builder, constant(0), pairs, 1, initial, step))
@@ -201,13 +235,13 @@ def alone_body(builder: ir.IRBuilder, given: list[ir.Value]) -> None:
     loop(builder, whole, count, 1, [], lambda panel, _: fill(panel, 1))
 
 
-WEAVE = called("nnaq_weave", {0: I16, 2: I64, 6: I16}, 7, weave_body)
-ALONE = called("nnaq_strip_alone", {0: I16, 2: I16, 4: I64, 8: I32}, 10, alone_body)
+WEAVE = called("nnaq_weave", (0, 2, 6), weave_body)
+ALONE = called("nnaq_strip_alone", (0, 2, 4, 8), alone_body, of_words=True)
 
 
 @intrinsic
 def weave(typing, image, base, offsets, first, pairs, count, panels):  # type: ignore[no-untyped-def]
-    """Fill `count` panels of `pairs` pairs from offsets[first] on; position p stands at entry base + p."""
+    """Fill `count` panels of `pairs`, or fours, from offsets[first] on; position p is at entry base + p."""
     n = types.int64
     return types.void(image, n, offsets, n, n, n, panels), WEAVE
 

@@ -14,7 +14,7 @@ from nnaq.kernels.machine.products import PANEL
 from nnaq.kernels.multiply import TILE, requantize_rows, sum_products
 from nnaq.kernels.narrow import Narrow, Order, sum_reference
 from nnaq.kernels.requantize_lanes import requantize_lanes
-from nnaq.kernels.weight_panels import byte_zero, panels_of, rows_of, weights_of
+from nnaq.kernels.weight_panels import FLIP, byte_panels_of, byte_zero, panels_of, rows_of, weights_of
 
 WHOLE = Order(2**31 // 255**2, fits=True)
 rows = st.integers(0, 3 * TILE)
@@ -135,6 +135,16 @@ def test_lanes_round_ties_of_both_signs_at_every_shift(rounding):
         for x, s in zip(sums, shift, strict=True)
     ]
     np.testing.assert_array_equal(out, expected)
+
+
+def test_a_panel_of_bytes_holds_what_sums_begin_with_and_fours_of_k():
+    codes = np.arange(-7, 3 * 5 - 7, dtype=np.int8).reshape(1, 3, 5)
+    cut = byte_panels_of(codes, 9).reshape(3, PANEL, 4)
+    starts = cut[0].reshape(-1).view(np.int32)
+    np.testing.assert_array_equal(starts[:3], -(9 + FLIP) * codes[0].sum(1, dtype=np.int32))
+    np.testing.assert_array_equal(cut[1:, :3].transpose(1, 0, 2).reshape(3, 8)[:, :5], codes[0])
+    assert not cut[:, 3:].any()
+    assert not cut[2, :, 1:].any()
 
 
 def test_a_panel_holds_pairs_of_k_side_by_side():

@@ -40,10 +40,11 @@ def check_layer(x, weight, zero):
 
 
 def check_convolutions():
-    """Few positions and many, with padding, in groups, depthwise; i8 and i16 activations."""
+    """Few positions and many, more of K than a block, padding, groups, depthwise; i8 and i16 activations."""
     random = np.random.default_rng(1)
     for (x_shape, weight_shape, groups), dtype in product(
-        [((3, 12, 9), (40, 6, 3), 2), ((2, 9, 45), (9, 9, 5), 1), ((1, 3, 150), (3, 1, 7), 3)], ("i8", "i16")
+        [((3, 12, 9), (40, 6, 3), 2), ((1, 210, 45), (9, 210, 5), 1), ((1, 3, 150), (3, 1, 7), 3)],
+        ("i8", "i16"),
     ):
         x = quantised(dtype, x_shape, 0.5, -128 if dtype == "i8" else 0)
         weight = quantised("i8", weight_shape, 0.5)
