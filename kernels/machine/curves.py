@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from nnaq.kernels.machine.lanes import Lanes
 from nnaq.kernels.machine.products import LANES, loop
-from nnaq.kernels.machine.vectors import I64, constant, data_of
+from nnaq.kernels.machine.vectors import I64, alone, constant, data_of
 
 # Places in `numbers`, the same for all passes where they have them.
 FLOATS = 0  # whether to round in floats
@@ -50,15 +50,12 @@ def function_of(module: ir.Module, name: str, body: Pass, pointers: Sequence[ir.
     name = f"nnaq_{name}"
     if name in module.globals:
         return module.globals[name]
-    made = ir.Function(module, ir.FunctionType(I64, [*(p.type for p in pointers), I64]), name)
-    made.linkage = "linkonce_odr"
-    made.attributes.add("noinline")
+    made, builder = alone(module, name, [*(p.type for p in pointers), I64], I64)
     *rows, count = made.args
     for row in rows:
         if row.type.pointee == I64:  # numbers: no row overlaps them, they are read before the loop
             row.add_attribute("noalias")
     numbers = next(row for row in rows if row.type.pointee == I64)
-    builder = ir.IRBuilder(made.append_basic_block("entry"))
     in_floats, in_integers = (made.append_basic_block(word) for word in ("floats", "integers"))
     builder.cbranch(builder.trunc(builder.load(numbers), ir.IntType(1)), in_floats, in_integers)
     for block, floats in ((in_floats, True), (in_integers, False)):

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from nnaq.kernels.machine.maps import buffered, flat_arrays, flat_types, kinds_of_loops, own_function
+from nnaq.kernels.machine.maps import buffered, flat_arrays, flat_types, kinds_of_loops
 from nnaq.kernels.machine.rescaling import (
     FLOATS,
     LIMIT_ROWS,
@@ -31,7 +31,7 @@ from nnaq.kernels.machine.rescaling import (
     whole,
     within,
 )
-from nnaq.kernels.machine.vectors import I32, I64, broadcast, constant
+from nnaq.kernels.machine.vectors import I32, I64, alone, broadcast, constant
 
 NONE, ONE = splat(WORDS, 0), splat(WORDS, 1)
 
@@ -56,7 +56,7 @@ def _function(module: ir.Module, entries: list[ir.IntType]) -> ir.Function:
     name = "nnaq_epilogue_" + "_".join(f"i{entry.width}" for entry in entries)
     if name in module.globals:
         return module.globals[name]
-    made, builder = own_function(module, name, [*(e.as_pointer() for e in entries), *[I64] * 5])
+    made, builder = alone(module, name, [*(e.as_pointer() for e in entries), *[I64] * 5])
     *arrays, low, high, zero, kind, count = made.args
     limits = builder.alloca(ir.ArrayType(WORDS, LIMIT_ROWS))
     rows = builder.bitcast(limits, I64.as_pointer())

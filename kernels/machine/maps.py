@@ -32,7 +32,7 @@ from nnaq.kernels.machine.rescaling import (
     within,
 )
 from nnaq.kernels.machine.rescaling import STAGE_ROWS as STAGE
-from nnaq.kernels.machine.vectors import I32, I64, constant, data_of, load, pair_products, store
+from nnaq.kernels.machine.vectors import I32, I64, alone, constant, data_of, load, pair_products, store
 
 INPUT_SHIFT = 20  # headroom of an i8 sum, as in TFLite
 
@@ -86,20 +86,12 @@ def map_function(module: ir.Module, name: str, entries: list[ir.IntType], values
     if full in module.globals:
         return module.globals[full]
     parts = [*(entry.as_pointer() for entry in entries), I64.as_pointer(), I64, I64]
-    made, builder = own_function(module, full, parts)
+    made, builder = alone(module, full, parts)
     *arrays, rows, kind, count = made.args
     with buffered(builder, arrays, count) as (places, size):
         kinds_of_loops(builder, kind, places, rows, size, values)
     builder.ret_void()
     return made
-
-
-def own_function(module: ir.Module, name: str, parts: list[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
-    """A function that is never inlined, and the builder at its beginning."""
-    made = ir.Function(module, ir.FunctionType(ir.VoidType(), parts), name)
-    made.linkage = "linkonce_odr"
-    made.attributes.add("noinline")
-    return made, ir.IRBuilder(made.append_basic_block("entry"))
 
 
 @contextmanager
@@ -260,7 +252,7 @@ def _table_function(
 ) -> ir.Function:
     if name in module.globals:
         return module.globals[name]
-    made, builder = own_function(module, name, [*parts, I64, I64])
+    made, builder = alone(module, name, [*parts, I64, I64])
     x, out, table, rows, kind, count = made.args
     with buffered(builder, [x, out], count) as (places, size):
         kinds_of_loops(builder, kind, places, rows, size, partial(values, table))

@@ -18,7 +18,17 @@ from numba.extending import intrinsic
 from nnaq.kernels.machine.maps import flat_types, put_words, words_at
 from nnaq.kernels.machine.products import PAIRS, loop
 from nnaq.kernels.machine.rescaling import LANES, WIDE, WORDS, rint, splat
-from nnaq.kernels.machine.vectors import I32, I64, broadcast, constant, data_of, load, pair_products, store
+from nnaq.kernels.machine.vectors import (
+    I32,
+    I64,
+    alone,
+    broadcast,
+    constant,
+    data_of,
+    load,
+    pair_products,
+    store,
+)
 
 BOTH = 2 * LANES
 LIFT = 1 << 16  # makes the sum of any two codes positive: 32 bits without sign then add up in 64
@@ -39,18 +49,11 @@ def row_sums(typing, x, first, count, sums):  # type: ignore[no-untyped-def]
     return signature, generate
 
 
-def _function(module: ir.Module, name: str, result: ir.Type, parts: list[ir.Type]) -> Any:
-    made = ir.Function(module, ir.FunctionType(result, parts), name)
-    made.linkage = "linkonce_odr"
-    made.attributes.add("noinline")
-    return made, ir.IRBuilder(made.append_basic_block("entry"))
-
-
 def _sums(module: ir.Module, pointer: ir.PointerType) -> ir.Function:
     name = f"nnaq_row_sums_i{pointer.pointee.width}"
     if name in module.globals:
         return module.globals[name]
-    made, builder = _function(module, name, ir.VoidType(), [pointer, I64, I64, I64.as_pointer()])
+    made, builder = alone(module, name, [pointer, I64, I64, I64.as_pointer()])
     x, first, count, sums = made.args
     x, whole = builder.gep(x, [first]), builder.and_(count, constant(-BOTH))
 
@@ -123,7 +126,7 @@ def _codes(module: ir.Module, parts: list[ir.Type]) -> ir.Function:
     name = f"nnaq_row_codes_i{entry.width}_{number}_i{code.width}"
     if name in module.globals:
         return module.globals[name]
-    made, builder = _function(module, name, I64, parts)
+    made, builder = alone(module, name, parts, I64)
     x, first, count, factors, offsets, at, out, *numbers, zero, near = made.args
     floats = ir.VectorType(number, LANES)
     exact_z = isinstance(number, ir.DoubleType)

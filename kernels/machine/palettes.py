@@ -26,6 +26,7 @@ from nnaq.kernels.machine.vectors import (
     I16,
     I32,
     I64,
+    alone,
     constant,
     data_of,
     load,
@@ -52,14 +53,6 @@ def planes(bits: int) -> list[int]:
     """The widths of the planes of a block, lowest bits first. 8 bits have none: a block is its codes."""
     low = low_width(bits)
     return [low] * (low > 0) + [1] * (bits - low)
-
-
-def _function(module: ir.Module, name: str, kinds: list[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
-    """A function of its own, which is never inlined: callers stay small to compile."""
-    made = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
-    made.linkage = "linkonce_odr"
-    made.attributes.add("noinline")
-    return made, ir.IRBuilder(made.append_basic_block("entry"))
 
 
 # Indices to codes
@@ -90,7 +83,7 @@ def _expand(module: ir.Module) -> ir.Function:
     if "nnaq_expand" in module.globals:
         return module.globals["nnaq_expand"]
     bytes_ = I8.as_pointer()
-    made, builder = _function(module, "nnaq_expand", [bytes_, bytes_, bytes_, I64, I64])
+    made, builder = alone(module, "nnaq_expand", [bytes_, bytes_, bytes_, I64, I64])
     blocks, tables, out, bits, count = made.args
     done = made.append_basic_block("done")
     choice = builder.switch(bits, done)
@@ -250,7 +243,7 @@ def _dot(module: ir.Module) -> ir.Function:
     if "nnaq_dot_4" in module.globals:
         return module.globals["nnaq_dot_4"]
     kinds = [I16.as_pointer(), I8.as_pointer(), I32.as_pointer(), I64, I64]
-    made, builder = _function(module, "nnaq_dot_4", kinds)
+    made, builder = alone(module, "nnaq_dot_4", kinds)
     x, codes, sums, stride, count = made.args
     rows = [builder.gep(codes, [builder.mul(stride, constant(r))]) for r in range(TOGETHER)]
     half = ir.VectorType(I8, BLOCK // 2)
@@ -308,7 +301,7 @@ def _interleave(module: ir.Module) -> ir.Function:
     if "nnaq_interleave" in module.globals:
         return module.globals["nnaq_interleave"]
     bytes_ = I8.as_pointer()
-    made, builder = _function(module, "nnaq_interleave", [bytes_, bytes_, I64, I64, I64])
+    made, builder = alone(module, "nnaq_interleave", [bytes_, bytes_, I64, I64, I64])
     codes, panel, stride, count, width = made.args
     rows = [builder.gep(codes, [builder.mul(stride, constant(r))]) for r in range(GROUP)]
     half = ir.VectorType(I16, PAIRS)

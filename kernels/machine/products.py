@@ -32,6 +32,7 @@ from nnaq.kernels.machine.vectors import (
     I32,
     I64,
     add_fours,
+    alone,
     broadcast,
     constant,
     data_of,
@@ -98,14 +99,6 @@ def all_tiles(module: ir.Module, row: ir.IntType, entry: ir.IntType) -> ir.Funct
         (done,) = loop(builder, done, builder.sub(rows, constant(size - 1)), size, [done], take)
     builder.ret_void()
     return made
-
-
-def alone(module: ir.Module, name: str, kinds: list[ir.Type]) -> tuple[ir.Function, ir.IRBuilder]:
-    """A function of its own, which is never inlined: callers stay small to compile."""
-    made = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
-    made.linkage = "linkonce_odr"
-    made.attributes.add("noinline")
-    return made, ir.IRBuilder(made.append_basic_block("entry"))
 
 
 def function_of(module: ir.Module, rows: int, row: ir.IntType, entry: ir.IntType) -> ir.Function:

@@ -17,7 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from nnaq.kernels.machine.products import LANES, loop
-from nnaq.kernels.machine.vectors import I32, I64, broadcast, constant, data_of, load, store
+from nnaq.kernels.machine.vectors import I32, I64, alone, broadcast, constant, data_of, load, store
 
 TOGETHER = 2  # vectors of LANES, so that narrowing fills a register
 NUMBERS = "q offset n back least most lowest highest zero right".split()
@@ -56,10 +56,7 @@ def function_of(module: ir.Module, doubles: bool, entry: ir.IntType) -> ir.Funct
     if name in module.globals:
         return module.globals[name]
     parts = [I32.as_pointer(), I64, I64, I64.as_pointer(), entry.as_pointer(), I64]
-    made = ir.Function(module, ir.FunctionType(ir.VoidType(), parts), name)
-    made.linkage = "linkonce_odr"
-    made.attributes.add("noinline")
-    builder = ir.IRBuilder(made.append_basic_block("entry"))
+    made, builder = alone(module, name, parts)
     sums, begin, count, numbers, out, to = made.args
     sums, out = builder.gep(sums, [begin]), builder.gep(out, [to])
     found = {word: load(builder, numbers, constant(i), I64) for i, word in enumerate(NUMBERS)}

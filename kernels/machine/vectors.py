@@ -1,6 +1,6 @@
 """Words of the vector language: what the IR of this room is written in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -8,6 +8,17 @@ from llvmlite import ir
 from nnaq.kernels.machine.tiers import Dot
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+NONE = ir.VoidType()
+
+
+def alone(
+    module: ir.Module, name: str, kinds: Sequence[ir.Type], result: ir.Type = NONE
+) -> tuple[ir.Function, ir.IRBuilder]:
+    """A function of its own, which is never inlined: callers stay small to compile. And its beginning."""
+    made = ir.Function(module, ir.FunctionType(result, kinds), name)
+    made.linkage = "linkonce_odr"
+    made.attributes.add("noinline")
+    return made, ir.IRBuilder(made.append_basic_block("entry"))
 
 
 def constant(value: int) -> ir.Constant:
