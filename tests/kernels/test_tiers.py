@@ -47,6 +47,7 @@ def test_another_width_gives_the_same_integers(name):
     [
         ("bytes_16_plain", "sums"),
         ("bytes_8_plain", "sums"),
+        ("bytes_8_plain", "products"),
         ("bytes_8_plain", "convolutions"),
         ("bytes_8_plain", "lstm"),
     ],

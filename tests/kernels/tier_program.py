@@ -39,6 +39,17 @@ def check_layer(x, weight, zero):
     np.testing.assert_array_equal(found, exact)
 
 
+def check_products():
+    """Matrices that are packed at every run: broadcast, panels begun, remainders of K; codes at the ends."""
+    random = np.random.default_rng(2)
+    for (depth, width), zero in product([(1, 1), (6, PANEL + 3), (11, 2)], (-128, 127)):
+        shapes = (2, 3, depth), (depth, width)
+        kinds = quantised("i8", shapes[0], 0.5, zero), quantised("i8", shapes[1], 0.5)
+        operands = [(k, random.choice(ENDS, s).astype(np.int8)) for k, s in zip(kinds, shapes, strict=True)]
+        output = quantised("i16", (), 2.0**4)
+        assert_fast_is_reference(*integer_node("matmul", operands, output, computed=(0, 1)))
+
+
 def check_convolutions():
     """Few positions and many, more of K than a block, padding, groups, depthwise; i8 and i16 activations."""
     random = np.random.default_rng(1)
@@ -57,15 +68,17 @@ def check_convolutions():
 
 
 def check_lstm():
-    """States of bytes, with zero_points, one and several rows, a projection; codes at their ends, too."""
-    for batch, extreme, projection in ((1, False, 0), (7, False, 3), (3, True, 0)):
-        choice = Choice(
-            Sizes(4, batch, 5, 9), zero_points=(-128, 127), gain=4.0, extreme=extreme, projection=projection
-        )
-        signature, arrays = lstm_node(choice)
-        assert_equal(LSTM.fast(signature, *arrays), LSTM.reference(signature, *arrays))
+    """States of bytes with a zero_point, rows of a batch, a projection; codes at their ends, too."""
+    choice = Choice(Sizes(2, 2, 5, 9), zero_points=(-128, 127), gain=4.0, extreme=True, projection=3)
+    signature, arrays = lstm_node(choice)
+    assert_equal(LSTM.fast(signature, *arrays), LSTM.reference(signature, *arrays))
 
 
 if __name__ == "__main__":
     for word in sys.argv[1:]:
-        {"sums": check_sums, "convolutions": check_convolutions, "lstm": check_lstm}[word]()
+        {
+            "sums": check_sums,
+            "products": check_products,
+            "convolutions": check_convolutions,
+            "lstm": check_lstm,
+        }[word]()
