@@ -140,8 +140,9 @@ class Layer:
         else:
             image = np.empty(len(x) * plan.size, self.entry)
             spread(x, *self.laid(zero_x), plan.frame, image)
+            bias, multiplier, shift = self.scales_of_positions
             convolve(
-                image, len(x), self.offsets(plan), self.resting, *self.scales_of_positions, self.order,
+                image, len(x), self.offsets(plan), self.resting, bias, multiplier, shift, self.order,
                 *self.behind, plan.grid, out.reshape(-1),
             )  # fmt: skip
 

@@ -28,7 +28,7 @@ def bind_rows(x: np.ndarray, zero_point: int, side: int) -> tuple[np.ndarray, li
     codes = np.ascontiguousarray(x)
     if are_rows(codes, zero_point, side):
         return seen_as_rows(codes, side), []
-    rows = room_for_rows(*codes.shape, side)
+    rows = room_for_rows(len(codes), codes.shape[1], side)
     return rows, [partial(fill_rows, codes, taken_off(zero_point, side), rows)]
 
 

@@ -180,7 +180,7 @@ def rows_of(x: np.ndarray, zero_point: int, side: int = PAIR) -> np.ndarray:
     codes = np.ascontiguousarray(x)
     if are_rows(codes, zero_point, side):
         return seen_as_rows(codes, side)
-    rows = room_for_rows(*codes.shape, side)
+    rows = room_for_rows(len(codes), codes.shape[1], side)
     fill_rows(codes, taken_off(zero_point, side), rows)
     return rows
 
