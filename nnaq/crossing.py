@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnaq import pipeline
-from nnaq.errors import RecipeError
+from nnaq.errors import RecipeError, TargetError
 from nnaq.frontends import ImportOptions
 from nnaq.interpret import Interpreter, chunks, frame_count
 from nnaq.ir.graph import Graph
@@ -88,7 +88,12 @@ def crossing_of(
     dump: Path | None = None,
     codes: Mapping[str, TensorType] | None = None,
 ) -> pipeline.Crossing:
-    """Calibrate a real graph and cross it as the recipe says."""
+    """Calibrate a real graph and cross it as the recipe says. Raises TargetError for a host alone."""
+    if not target.has_accelerator:
+        raise TargetError(
+            f"target {target.name!r} is a host alone, which runs no integers; lower for a target with an "
+            f"accelerator, then ask for the host's time with `nnaq simulate OUT --target {target.name}`"
+        )
     must_fit(recipe, graph)
     real = pipeline.simplify(graph, dump=dump, repair=recipe.quantize.repair)
     _refuse_gone(recipe, real)

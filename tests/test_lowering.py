@@ -64,6 +64,11 @@ def same(one: Graph, other: Graph, inputs) -> bool:
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in arrays)
 
 
+def test_a_host_alone_is_refused_with_the_way_to_its_time(graph):
+    with pytest.raises(NnaqError, match="runs no integers; lower for .* `nnaq simulate OUT --target host`"):
+        lowered(graph, target=load_target("host"))
+
+
 # --- widths
 
 

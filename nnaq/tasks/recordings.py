@@ -68,6 +68,8 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
 
     Raises DataError for another rate, several channels, an empty or an unreadable file.
     """
+    if not path.exists():
+        raise DataError(f"{path} cannot be read as audio: there is no such file")
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:

@@ -159,7 +159,7 @@ def test_simulate_refuses_what_it_cannot_read(nnaq, lowered, place, tmp_path):
     assert nnaq("simulate", alone, "--stream", sound, "--recipe", place / "recipe.toml").code == 0
     fast = write_sound(tmp_path / "fast.wav", 5, rate=16000)
     refused(nnaq("simulate", lowered, "--stream", fast), "the model hears 8000 Hz mono")
-    refused(nnaq("simulate", lowered, "--stream", tmp_path / "no.wav"), "cannot be read as audio")
+    refused(nnaq("simulate", lowered, "--stream", tmp_path / "no.wav"), "there is no such file")
     refused(nnaq("simulate", lowered, "--stream", sound, "--steps", 2), "leave --steps out")
     refused(nnaq("simulate", lowered, "--target", "edge9"), "no target 'edge9'")
     refused(nnaq("simulate", tmp_path / "gone"), "cannot be read")
