@@ -65,7 +65,7 @@ def same(one: Graph, other: Graph, inputs) -> bool:
 
 
 def test_a_host_alone_is_refused_with_the_way_to_its_time(graph):
-    with pytest.raises(NnaqError, match="runs no integers; lower for .* `nnaq simulate OUT --target host`"):
+    with pytest.raises(NnaqError, match=r"runs no integers; lower for .* `nnaq simulate OUT --target host`"):
         lowered(graph, target=load_target("host"))
 
 
