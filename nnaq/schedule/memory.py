@@ -108,11 +108,6 @@ class MemoryPlan:
         """Bytes of the arena in use at each node of the schedule, and at its end if anything stays."""
         return live_profile([p.buffer for p in self.placements])
 
-    def occupancy(self, position: int) -> int:
-        """Bytes of the arena in use at a node of the schedule."""
-        found = self.profile()
-        return found[position] if position < len(found) else 0
-
     def to_json(self) -> dict[str, Any]:
         """The plan as plain data."""
         figures = ("pinned", "weight", "table", "state", "arena", "max_live", "budget", "sram_peak")
