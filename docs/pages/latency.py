@@ -123,9 +123,9 @@ def on_this_cpu() -> str:
         them was fitted. Predicted half: **median error {median(predicted):.0%}, worst
         {max(predicted):.0%}**. The machine's load was {busy} at the start and the end.
         `{result["command"]}` measures and fits again. The model has one rate at which weights are read; an
-        encoder whose weights outgrow a core's own cache waits longer than it says. Kernels are fitted as Python
-        calls them, one by one; a stream's compiled plan pays less per node, so that a step of many small nodes
-        takes less than it says.
+        encoder whose weights outgrow a core's own cache waits longer than it says. Kernels are fitted as
+        Python calls them, one by one; a stream's compiled plan pays less per node, so that a step of many
+        small nodes takes less than it says.
         """)
     return lead + "".join(half_table(result["rows"], half) for half in ("predicted", "fitted"))
 
