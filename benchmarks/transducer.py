@@ -26,7 +26,7 @@ from measuring import circumstances, on_one_thread, race, seconds_of, write_resu
 from torch import Tensor
 from torch.nn.functional import pad
 
-from nnaq.train.transducer import transducer_loss
+from nnaq.tasks.transducer_loss import transducer_loss
 
 ROUNDS = 15
 BATCH, FRAMES, LABELS, SYMBOLS = 8, 200, 50, 128

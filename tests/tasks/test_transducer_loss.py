@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnaq.errors import DataError
-from nnaq.train import transducer, transducer_lattice
-from nnaq.train.transducer import transducer_loss
+from nnaq.tasks import transducer_lattice
+from nnaq.tasks import transducer_loss as transducer
+from nnaq.tasks.transducer_loss import transducer_loss
 
 CASES = settings(max_examples=40)
 

@@ -41,7 +41,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nnaq.errors import DataError
-from nnaq.train.transducer_lattice import NEVER, alphas, betas
+from nnaq.tasks.transducer_lattice import NEVER, alphas, betas
 
 Reduction = Literal["mean", "sum", "none"]
 Block = tuple[int, slice, slice]
