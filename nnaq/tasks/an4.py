@@ -24,7 +24,7 @@ from nnaq.errors import DataError
 SAMPLE_RATE = 16000
 COLUMNS = ("path", "speaker", "seconds", "text")
 TABLES = ("train.tsv", "test.tsv")
-_SOURCE = "http://www.speech.cs.cmu.edu/databases/an4/"
+_SOURCE = "AN4 (http://www.speech.cs.cmu.edu/databases/an4/)"
 
 
 @dataclass(frozen=True)
@@ -60,27 +60,41 @@ def read_sets(folder: str | Path, development_speakers: int = 8) -> Sets:
 
 def read_table(folder: Path, name: str) -> tuple[Spoken, ...]:
     """The utterances of one table, in its order. Raises DataError where it is absent or malformed."""
+    rows = read_rows(folder, name, COLUMNS, _SOURCE)
+    return tuple(_spoken(folder, folder / name, number, row) for number, row in enumerate(rows, 2))
+
+
+def read_rows(folder: Path, name: str, columns: Sequence[str], source: str) -> list[dict[str, str]]:
+    """The rows of a table beside its sound, which exists. Raises DataError: what is missing, whence it comes.
+
+    Every row has the columns, and text in the columns path and text.
+    """
     table = folder / name
     if not table.is_file():
         raise DataError(
-            f"there is no {table}; make a folder of AN4 ({_SOURCE}) with {' and '.join(TABLES)}, "
-            f"columns {', '.join(COLUMNS)} parted by tabs"
+            f"there is no {table}; make a folder of {source} with {' and '.join(TABLES)}, "
+            f"columns {', '.join(columns)} parted by tabs"
         )
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    if not rows or not set(COLUMNS) <= rows[0].keys():
-        raise DataError(f"{table}: expected rows with columns {', '.join(COLUMNS)}, parted by tabs")
-    return tuple(_spoken(folder, table, number, row) for number, row in enumerate(rows, 2))
+    if not rows or not set(columns) <= rows[0].keys():
+        raise DataError(f"{table}: expected rows with columns {', '.join(columns)}, parted by tabs")
+    for line, row in enumerate(rows, 2):
+        if not row["path"] or not (row["text"] or "").split() or None in row.values():
+            raise DataError(f"{table}, line {line}: path, text or another column is missing; found {row}")
+        if not (folder / row["path"]).is_file():
+            raise DataError(
+                f"{table}, line {line}: there is no file {folder / row['path']}; copy the sound there too"
+            )
+    return rows
 
 
-def _spoken(folder: Path, table: Path, line: int, row: dict[str, str | None]) -> Spoken:
+def _spoken(folder: Path, table: Path, line: int, row: dict[str, str]) -> Spoken:
     path, speaker, seconds, text = (row[column] for column in COLUMNS)
-    if not path or not speaker or not (text or "").split():
+    if not speaker:
         raise DataError(f"{table}, line {line}: path, speaker or text is missing; found {row}")
-    if not (folder / path).is_file():
-        raise DataError(f"{table}, line {line}: there is no file {folder / path}; copy the sound there too")
     try:
-        return Spoken(folder / path, speaker, float(seconds or ""), " ".join((text or "").upper().split()))
+        return Spoken(folder / path, speaker, float(seconds or ""), " ".join(text.upper().split()))
     except ValueError:
         raise DataError(f"{table}, line {line}: found {seconds!r}, expected a number of seconds") from None
 

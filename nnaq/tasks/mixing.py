@@ -15,7 +15,9 @@ def mix(speech: np.ndarray, noise: np.ndarray, snr_db: float, seed: int = 0) -> 
     clipped: samples may leave [-1, 1). Raises DataError where either is silent.
     """
     start = int(np.random.default_rng(seed).integers(len(noise))) if len(noise) else 0
-    cut = np.resize(np.roll(np.asarray(noise, np.float64), -start), len(speech))
+    cut = np.resize(
+        np.take(noise, np.arange(start, start + min(len(noise), len(speech))), mode="wrap"), len(speech)
+    ).astype(np.float64)
     powers = [float(np.square(np.asarray(part, np.float64)).sum()) for part in (speech, cut)]
     if not all(powers):
         raise DataError(f"{'speech' if not powers[0] else 'noise'} to be mixed is silent; an SNR needs both")

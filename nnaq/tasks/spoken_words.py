@@ -8,7 +8,7 @@ Units are characters or whole words, both after the blank, which is unit 0. Word
 never say cannot be recognised as whole words; such words count as errors.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,40 +27,10 @@ from nnaq.tasks.decoding import best_path, character_errors, word_errors
 from nnaq.tasks.log_mel import LogMel, Normalization
 from nnaq.tasks.recordings import read_audio
 from nnaq.tasks.spec_augment import SpecAugment
+from nnaq.tasks.units import BLANK, Units
 
-BLANK = 0
 EVALUATION_BATCH = 32
 CALIBRATION_UTTERANCES = 40
-
-
-@dataclass(frozen=True)
-class Units:
-    """What the model may say at a step: words or characters, numbered from 1; 0 is the blank."""
-
-    kind: Literal["words", "characters"]
-    symbols: tuple[str, ...]
-
-    @classmethod
-    def of(cls, kind: Literal["words", "characters"], texts: Iterable[str]) -> "Units":
-        """All units of these texts, sorted."""
-        if kind not in ("words", "characters"):
-            raise DataError(f"units are 'words' or 'characters', found {kind!r}")
-        return cls(kind, tuple(sorted({symbol for text in texts for symbol in _symbols(kind, text)})))
-
-    def __len__(self) -> int:
-        return 1 + len(self.symbols)
-
-    def encode(self, text: str) -> list[int]:
-        """The numbers of a text; units that are not known are left out."""
-        number = {symbol: n for n, symbol in enumerate(self.symbols, 1)}
-        return [number[s] for s in _symbols(self.kind, text) if s in number]
-
-    def decode(self, numbers: Iterable[int]) -> str:
-        return (" " if self.kind == "words" else "").join(self.symbols[n - 1] for n in numbers)
-
-
-def _symbols(kind: str, text: str) -> Sequence[str]:
-    return text.split() if kind == "words" else text
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ from nnaq.train.config import Config
 from nnaq.train.settings import TrainingError
 from nnaq.train.task import Task
 
-TASKS = {"an4_words": "nnaq.tasks.spoken_words:make_task"}
+TASKS = {
+    "an4_words": "nnaq.tasks.spoken_words:make_task",
+    "speech": "nnaq.tasks.recognition:make_task",
+}
 
 
 def make_task(config: Config) -> Task:

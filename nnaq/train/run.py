@@ -8,6 +8,7 @@ A folder then holds
     log.jsonl, log.csv       see nnaq.train.logs
     summary.json             state (running, finished), figures on dev and, at the end, on test, versions
     model.onnx               the integer graph, where training went through one
+    and what the task ships  of speech: a recogniser, which `nnaq lower` takes
 """
 
 import hashlib
@@ -34,10 +35,11 @@ from nnaq.train.prepare import prepare
 from nnaq.train.record import LAST, Row, Watch
 from nnaq.train.replicas import Replicas
 from nnaq.train.settings import TrainingError
-from nnaq.train.task import Task
+from nnaq.train.task import Shipping, Task
 from nnaq.train.twin import Twin
 
 SUMMARY = "summary.json"
+SHIPPED = ("dev", "test", "best_epoch", "epochs", "seed", "seconds", "parameters", "versions")
 PACKAGES = ("nnaq", "torch", "numpy", "safetensors")
 
 
@@ -73,6 +75,9 @@ class Run:
             if (data := exported(model.eval())) is not None:
                 write_bytes(self.folder / "model.onnx", data)
             summary = self._write_summary(self._findings(task, model, place))
+            if isinstance(task, Shipping):
+                figures = {name: summary[name] for name in SHIPPED}
+                task.ship(self.folder, {**figures, "configuration": self.config.tables()})
         self.replicas.wait()
         return summary
 

@@ -5,6 +5,7 @@ understands, such as a tuple of tensors, and never depends on global random stat
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -51,6 +52,14 @@ class Task(Protocol):
 
     def calibration(self) -> Sequence[Mapping[str, np.ndarray]]:
         """Recordings (input name -> float32 array) from which ranges are chosen."""
+
+
+@runtime_checkable
+class Shipping(Protocol):
+    """A task whose trained module is of use with what stands around it: features, units."""
+
+    def ship(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Write the module and all that belongs to it; facts: plain data about the training."""
 
 
 @runtime_checkable

@@ -8,36 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from spoken_tones import write_table
 
 import nnaq
 from nnaq import pipeline
 from nnaq.errors import DataError
 from nnaq.tasks.an4 import read_sets, split_by_speaker
-from nnaq.tasks.spoken_words import Units, batch_of, ctc, evaluating, make_task
+from nnaq.tasks.spoken_words import batch_of, ctc, evaluating, make_task
+from nnaq.tasks.units import Units
 
-TONES = {"YES": 500, "NO": 1500, "GO": 4000}
 SMALL = {"bands": 12, "stack": 3, "stride": 3, "front": 24, "hidden": 24, "layers": 1, "dropout": 0.0}
-
-
-def say(text, generator):
-    """Words as tones with pauses, in a little noise."""
-    pause, length = np.zeros(1600), np.arange(2400) / 16000
-    pieces = [piece for w in text.split() for piece in (pause, 0.3 * np.sin(2 * np.pi * TONES[w] * length))]
-    sound = np.concatenate([*pieces, pause])
-    return sound + 0.003 * generator.normal(size=len(sound))
-
-
-def write_table(folder, name, speakers, each):
-    generator, rows = np.random.default_rng(len(speakers)), ["path\tspeaker\tseconds\ttext"]
-    for speaker in speakers:
-        for number in range(each):
-            text = " ".join(generator.choice(list(TONES), generator.integers(1, 4)))
-            path, sound = f"{speaker}{number}.flac", say(text, generator)
-            soundfile.write(folder / path, sound, 16000)
-            rows.append(f"{path}\t{speaker}\t{len(sound) / 16000:.2f}\t{text}")
-    (folder / name).write_text("\n".join(rows) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +71,8 @@ def test_the_order_of_the_table_does_not_move_a_speaker(folder):
         ("", "expected rows with columns path, speaker, seconds, text"),
         ("path\tspeaker\n", "expected rows with columns"),
         ("path\tspeaker\ttext\na.flac\tann\tYES\n", "expected rows with columns"),
-        ("path\tspeaker\tseconds\ttext\na.flac\tann\t1.0\t \n", "line 2: path, speaker or text is missing"),
-        ("path\tspeaker\tseconds\ttext\na.flac\tann\n", "line 2: path, speaker or text is missing"),
+        ("path\tspeaker\tseconds\ttext\na.flac\tann\t1.0\t \n", "line 2: path, text or another column is missing"),
+        ("path\tspeaker\tseconds\ttext\na.flac\tann\n", "line 2: path, text or another column is missing"),
         ("path\tspeaker\tseconds\ttext\ngone.flac\tann\t1.0\tYES\n", "line 2: there is no file .*gone.flac"),
         ("path\tspeaker\tseconds\ttext\na.flac\tann\tlong\tYES\n", "line 2: found 'long', expected a number"),
     ],

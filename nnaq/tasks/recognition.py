@@ -1,0 +1,252 @@
+"""Streaming speech recognition by transducers: sound in, words out as the sound goes by.
+
+    sound -> (speed, noise) -> log mel features -> normalised -> (SpecAugment) -> transducer -> words
+    loss     of the transducer over all alignments, with a share of connectionist temporal classification
+             (CTC) on the encoder alone while the model is a float module: it finds alignments sooner
+    judged   by word errors of greedy search
+
+The data is a folder of AN4, of Picovoice's speech-to-intent orders, or one that holds both as `an4` and
+`s2i`. Development utterances are cut from the training tables, the test tables stay unseen; where there is
+AN4, development and test are its own, so that figures compare with those of others on AN4.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnaq.frontends import ImportOptions
+from nnaq.models.sizes import make_transducer
+from nnaq.models.transducer import Transducer
+from nnaq.tasks.an4 import SAMPLE_RATE, Spoken
+from nnaq.tasks.augment import Augment
+from nnaq.tasks.batching import Lazy, mixed_by_length, padded, shard_of
+from nnaq.tasks.decoding import character_errors, word_errors
+from nnaq.tasks.hearing import Hearing
+from nnaq.tasks.log_mel import LogMel, Normalization
+from nnaq.tasks.recogniser import Recogniser
+from nnaq.tasks.recordings import read_audio
+from nnaq.tasks.spec_augment import SpecAugment
+from nnaq.tasks.speech_sets import read_speech
+from nnaq.tasks.transducer_greedy import greedy
+from nnaq.tasks.transducer_loss import transducer_loss
+from nnaq.tasks.units import BLANK, Kind, Units
+
+EVALUATION_BATCH = 32
+CALIBRATION_UTTERANCES = 40
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances side by side.
+
+    x: float32 [T,N,F], zeros after an utterance's end; steps: int64 [N], how many frames the encoder gives
+    for each; targets: int64 [N,U], blanks after their end; counts: int64 [N], how many there are; y: int64
+    [U+1,N], what the predictor reads: the blank and then the targets, some of them forgotten.
+    """
+
+    x: Tensor
+    steps: Tensor
+    y: Tensor
+    targets: Tensor
+    counts: Tensor
+
+
+class Sounds:
+    """The features of recordings at their own speed and at others, made when first asked for and kept."""
+
+    def __init__(self, utterances: Sequence[Spoken], log_mel: LogMel, augment: Augment) -> None:
+        self.utterances, self.log_mel, self.augment = utterances, log_mel, augment
+        self._audio: dict[int, np.ndarray] = {}
+        self._features: dict[tuple[int, float], np.ndarray] = {}
+
+    def audio(self, number: int) -> np.ndarray:
+        if number not in self._audio:
+            self._audio[number] = read_audio(self.utterances[number].path, SAMPLE_RATE)
+        return self._audio[number]
+
+    def plain(self, number: int, speed: float = 1.0) -> np.ndarray:
+        """Features float32 [T,F] without noise."""
+        key = number, speed
+        if key not in self._features:
+            only = replace(self.augment, speeds=(speed,), noise=None)
+            self._features[key] = self.log_mel(only(self.audio(number), np.random.default_rng(0)))
+        return self._features[key]
+
+    def drawn(self, number: int, generator: np.random.Generator) -> np.ndarray:
+        """Features as the generator draws speed and noise; only what has noise is made anew."""
+        augment = self.augment
+        if augment.noise is not None and generator.random() < augment.noisy:
+            return self.log_mel(replace(augment, noisy=1.0)(self.audio(number), generator))
+        return self.plain(number, augment.speeds[int(generator.integers(len(augment.speeds)))])
+
+
+class RecognitionTask:
+    """What trains, on what, judged how; see the module. `module` is fresh and seeded."""
+
+    goal = ("wer", "min")
+
+    def __init__(
+        self,
+        recogniser: Recogniser,
+        sounds: tuple[Sounds, Sounds, Sounds],
+        batch: int,
+        mask: SpecAugment,
+        auxiliary: float,
+        forgotten: float,
+    ) -> None:
+        self.recogniser, self.module, self.hearing = recogniser, recogniser.module, recogniser.hearing
+        self.train, self.development, self.test = sounds
+        self.batch, self.mask = batch, mask
+        self.auxiliary, self.forgotten = auxiliary, forgotten
+
+    @property
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        return self.recogniser.example_inputs
+
+    @property
+    def options(self) -> ImportOptions:
+        return self.recogniser.options
+
+    def batches(self, epoch: int, seed: int, shard: int = 0, shards: int = 1) -> Sequence[Batch]:
+        """An epoch over the training set; every utterance is augmented by (seed, epoch, its number)."""
+        lengths = [round(100 * u.seconds) for u in self.train.utterances]
+        drawn = mixed_by_length(lengths, self.batch, np.random.default_rng([seed, epoch]))
+        mine = shard_of(drawn, shard, shards)
+        return Lazy(len(mine), lambda n: self._augmented(mine[n], epoch, seed))
+
+    def _augmented(self, numbers: Sequence[int], epoch: int, seed: int) -> Batch:
+        drawn = [self._drawn(number, epoch, seed) for number in numbers]
+        return self._batch(drawn, np.random.default_rng([seed, epoch, *numbers]))
+
+    def _drawn(self, number: int, epoch: int, seed: int) -> tuple[np.ndarray, str]:
+        generator = np.random.default_rng([seed, epoch, number])
+        features = self.hearing.normalization(self.train.drawn(number, generator))
+        return self.mask(features, generator), self.train.utterances[number].text
+
+    def _batch(
+        self, drawn: Sequence[tuple[np.ndarray, str]], forget: np.random.Generator | None = None
+    ) -> Batch:
+        """Features and texts side by side, time filled up to whole frames of the encoder."""
+        reduction, labels = self.hearing.reduction, [self.hearing.units.encode(text) for _, text in drawn]
+        x = padded([whole(features, reduction) for features, _ in drawn])
+        y = np.full((1 + max(map(len, labels)), len(labels)), BLANK)
+        for place, found in enumerate(labels):
+            y[1 : 1 + len(found), place] = found
+        targets = torch.from_numpy(y[1:].T.copy())
+        if forget is not None:
+            y[forget.random(y.shape) < self.forgotten] = BLANK
+        steps = [-(-len(features) // reduction) for features, _ in drawn]
+        counts = torch.tensor([len(found) for found in labels])
+        return Batch(torch.from_numpy(x), torch.tensor(steps), torch.from_numpy(y), targets, counts)
+
+    def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """The transducer's loss per label, and a share of CTC's where the model shows its encoder."""
+        share = self.auxiliary if isinstance(model, Transducer) else 0.0
+        total, targets = batch.counts.sum().clamp(min=1), batch.targets
+        if not share:
+            return (
+                transducer_loss(model(batch.x, batch.y), targets, batch.steps, batch.counts, BLANK, "sum")
+                / total
+            )
+        assert isinstance(model, Transducer)
+        f = model.heard(batch.x)
+        logits = model.joined(f, model.said(batch.y))
+        whole = transducer_loss(logits, targets, batch.steps, batch.counts, BLANK, "sum")
+        return ((1 - share) * whole + share * self._ctc(model.aligned(f), targets, batch)) / total
+
+    def _ctc(self, scores: Tensor, targets: Tensor, batch: Batch) -> Tensor:
+        loss: Tensor = nn.functional.ctc_loss(
+            scores.log_softmax(-1), targets, batch.steps, batch.counts, BLANK, "sum", zero_infinity=True
+        )
+        return loss
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Figures on the development set: `wer`, `cer` (word and character errors, 1 = all)."""
+        return self.judged(model, self.development)
+
+    def judge(self, model: nn.Module) -> dict[str, float]:
+        """The same figures on the test set: at the very end, once."""
+        return self.judged(model, self.test)
+
+    def judged(self, model: nn.Module, sounds: Sounds) -> dict[str, float]:
+        """Figures of a model on any recordings."""
+        found = self.transcribe(model, sounds)
+        truths = [utterance.text for utterance in sounds.utterances]
+        words, characters = word_errors(truths, found), character_errors(truths, found)
+        return {"wer": words.rate, "cer": characters.rate}
+
+    def transcribe(self, model: nn.Module, sounds: Sounds) -> list[str]:
+        """What the model hears in each recording."""
+        features = [self.hearing.normalization(sounds.plain(n)) for n in range(len(sounds.utterances))]
+        order = sorted(range(len(features)), key=lambda number: len(features[number]))
+        heard = [""] * len(features)
+        for start in range(0, len(order), EVALUATION_BATCH):
+            numbers = order[start : start + EVALUATION_BATCH]
+            batch = self._batch([(features[number], "") for number in numbers])
+            for number, labels in zip(numbers, greedy(model, batch.x, batch.steps), strict=True):
+                heard[number] = self.hearing.units.decode(labels)
+        return heard
+
+    def ship(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Write the recogniser into a folder, with what is to be known of its training."""
+        replace(self.recogniser, training=facts).save(folder)
+
+    def calibration(self) -> list[dict[str, np.ndarray]]:
+        """About 40 training utterances, evenly spread over the table, with what is said in them."""
+        many = len(self.train.utterances)
+        spread = np.linspace(0, many - 1, min(CALIBRATION_UTTERANCES, many)).round().astype(int)
+        drawn = [
+            (self.hearing.normalization(self.train.plain(n)), self.train.utterances[n].text) for n in spread
+        ]
+        batches = [self._batch([one]) for one in drawn]
+        return [{"x": batch.x.numpy(), "y": batch.y.numpy()} for batch in batches]
+
+
+def whole(features: np.ndarray, reduction: int) -> np.ndarray:
+    """Features [T,F], zeros (the mean) after their end until T is a multiple of `reduction`."""
+    return np.pad(features, ((0, -len(features) % reduction), (0, 0)))
+
+
+def make_task(
+    data: str | Path,
+    seed: int = 0,
+    *,
+    model: str = "rnnt",
+    size: dict[str, Any] | None = None,
+    units: Kind = "pieces",
+    pieces: int = 120,
+    batch: int = 16,
+    bands: int = 40,
+    stack: int = 3,
+    predictor: int = 128,
+    joint: int = 192,
+    dropout: float = 0.2,
+    auxiliary: float = 0.3,
+    forgotten: float = 0.2,
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1),
+    noisy: float = 0.2,
+    frequency_masks: int = 2,
+    frequency_width: int = 8,
+    time_masks: int = 2,
+    time_width: int = 12,
+) -> RecognitionTask:
+    """The task on a folder of speech; see the module."""
+    speech, log_mel = read_speech(Path(data)), LogMel(bands, stack=stack, stride=stack)
+    known = Units.of(units, [u.text for u in speech.train], pieces)
+    augment = Augment(speeds, speech.noise if noisy else None, noisy)
+    parts = speech.train, speech.development, speech.test
+    train, development, test = (Sounds(part, log_mel, augment) for part in parts)
+    normalization = Normalization.of(train.plain(n) for n in range(len(speech.train)))
+    sizes = {"encoder": model, "predictor": predictor, "joint": joint, **(size or {})}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = make_transducer(log_mel.features, len(known), dropout=dropout, **sizes)
+    hearing = Hearing(known, log_mel, normalization, module.reduction)
+    mask = SpecAugment(bands, frequency_masks, frequency_width, time_masks, time_width)
+    recogniser = Recogniser(module, sizes, hearing)
+    return RecognitionTask(recogniser, (train, development, test), batch, mask, auxiliary, forgotten)

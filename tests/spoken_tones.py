@@ -1,0 +1,43 @@
+"""Recordings of words that are tones, in folders as the loaders of speech take them."""
+
+import numpy as np
+import soundfile
+
+TONES = {"YES": 500, "NO": 1500, "GO": 4000}
+
+
+def say(text, generator):
+    """Words as tones with pauses, in a little noise."""
+    pause, length = np.zeros(1600), np.arange(2400) / 16000
+    pieces = [piece for w in text.split() for piece in (pause, 0.3 * np.sin(2 * np.pi * TONES[w] * length))]
+    sound = np.concatenate([*pieces, pause])
+    return sound + 0.003 * generator.normal(size=len(sound))
+
+
+def write_table(folder, name, speakers, each):
+    """A table of AN4's form with its sound."""
+    generator, rows = np.random.default_rng(len(speakers)), ["path\tspeaker\tseconds\ttext"]
+    for speaker in speakers:
+        for number in range(each):
+            text, path = _words(generator), f"{speaker}{number}.flac"
+            sound = say(text, generator)
+            soundfile.write(folder / path, sound, 16000)
+            rows.append(f"{path}\t{speaker}\t{len(sound) / 16000:.2f}\t{text}")
+    (folder / name).write_text("\n".join(rows) + "\n")
+
+
+def write_orders(folder, name, count, unsure=0):
+    """A table of speech-to-intent's form with its sound; the last `unsure` rows are unsure of their words."""
+    generator = np.random.default_rng(count)
+    rows = ["path\tseconds\tedit_distance\twords\ttext\tintent\tslots"]
+    for number in range(count):
+        text, path = _words(generator), f"{name[:2]}{number}.flac"
+        sound = say(text, generator)
+        soundfile.write(folder / path, sound, 16000)
+        distance = 9 if number >= count - unsure else 0
+        rows.append(f"{path}\t{len(sound) / 16000:.2f}\t{distance}\t9\t{text.lower()}\torder\t{{}}")
+    (folder / name).write_text("\n".join(rows) + "\n")
+
+
+def _words(generator):
+    return " ".join(generator.choice(list(TONES), generator.integers(1, 4)))

@@ -1,0 +1,153 @@
+"""Speech recognition by transducers on a folder of tones: batches a seed repeats, and a model that learns."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from spoken_tones import write_orders, write_table
+
+from nnaq.errors import DataError
+from nnaq.tasks.recogniser import read_recogniser
+from nnaq.tasks.recognition import make_task, whole
+from nnaq.tasks.speech_sets import read_speech
+from nnaq.tasks.transducer_loss import transducer_loss
+from nnaq.train.task import Shipping, Task
+
+SMALL = {
+    "units": "words",
+    "bands": 12,
+    "predictor": 16,
+    "joint": 24,
+    "dropout": 0.0,
+    "batch": 6,
+    "size": {"hidden": 24, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("an4")
+    write_table(made, "train.tsv", [f"m{n}" for n in range(40)], 5)
+    write_table(made, "test.tsv", ["f0", "f1"], 4)
+    return made
+
+
+@pytest.fixture(scope="module")
+def task(folder):
+    return make_task(folder, seed=3, **SMALL)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_it_is_a_task_that_ships(task):
+    assert isinstance(task, Task) and isinstance(task, Shipping)
+
+
+def test_an_epoch_is_drawn_from_its_seed_alone(task):
+    first, again = list(task.batches(2, seed=5)), task.batches(2, seed=5)
+    for place, batch in enumerate(first):
+        assert all(torch.equal(getattr(batch, name), getattr(again[place], name)) for name in vars(batch))
+    assert sum(len(batch.steps) for batch in first) == len(task.train.utterances)
+    assert any(not torch.equal(a.x, b.x) for a, b in zip(first, task.batches(3, seed=5), strict=True))
+
+
+def test_a_batch_begins_with_the_blank_and_is_filled_up(task):
+    batch = next(iter(task.batches(0, seed=0)))
+    assert not batch.y[0].any()
+    assert len(batch.x) % task.hearing.reduction == 0
+    assert (batch.targets > 0).sum(1).tolist() == batch.counts.tolist()
+    read = batch.y[1:].T
+    assert torch.equal(read[read > 0], batch.targets[read > 0])
+    assert 0 < int((read > 0).sum()) < int(batch.counts.sum())  # some are forgotten
+    assert int(batch.steps.max()) * task.hearing.reduction == len(batch.x)
+
+
+def test_whole_frames():
+    assert whole(np.ones((5, 3)), 2).shape == (6, 3)
+    assert not whole(np.ones((5, 3)), 2)[5].any()
+    assert whole(np.ones((4, 3)), 2).shape == (4, 3)
+
+
+def test_the_auxiliary_share_weighs_ctc_against_the_transducer(folder, task):
+    batch = task.batches(0, seed=0)[0]
+    losses = {}
+    for share in (0.0, 0.25, 1.0):
+        task.auxiliary = share
+        with torch.no_grad():
+            losses[share] = task.loss(task.module.eval(), batch)
+    task.auxiliary = 0.3
+    torch.testing.assert_close(losses[0.25], 0.75 * losses[0.0] + 0.25 * losses[1.0])
+    logits = task.module(batch.x, batch.y)
+    plain = transducer_loss(logits, batch.targets, batch.steps, batch.counts, 0, "sum")
+    torch.testing.assert_close(losses[0.0], plain.detach() / batch.counts.sum())
+
+
+def test_what_pads_an_utterance_does_not_touch_its_loss(task):
+    task.module.eval()
+    batch = task.batches(0, seed=0)[0]
+    alone = 0.0
+    for n in range(len(batch.steps)):
+        steps, count = int(batch.steps[n]), int(batch.counts[n])
+        single = type(batch)(
+            batch.x[: steps * task.hearing.reduction, n : n + 1],
+            batch.steps[n : n + 1],
+            batch.y[: count + 1, n : n + 1],
+            batch.targets[n : n + 1, :count],
+            batch.counts[n : n + 1],
+        )
+        alone += float(task.loss(task.module, single).detach()) * count
+    together = float(task.loss(task.module, batch).detach()) * int(batch.counts.sum())
+    assert together == pytest.approx(alone, rel=1e-4)
+
+
+def test_the_model_learns_the_words_and_ships(folder, tmp_path):
+    task = make_task(folder, seed=0, speeds=(1.0,), frequency_masks=0, time_masks=0, **{**SMALL, "batch": 4})
+    optimiser = torch.optim.Adam(task.module.parameters(), 1e-2)
+    for epoch in range(12):
+        for batch in task.batches(epoch, seed=0):
+            optimiser.zero_grad()
+            task.loss(task.module, batch).backward()
+            torch.nn.utils.clip_grad_norm_(task.module.parameters(), 1.0)
+            optimiser.step()
+    assert task.evaluate(task.module)["wer"] < 0.1
+    assert task.judge(task.module)["wer"] < 0.1
+    task.ship(tmp_path, {"seed": 0})
+    again = read_recogniser(tmp_path)
+    assert again.training == {"seed": 0}
+    for n in range(4):
+        x = again.hearing.features(task.test.audio(n))[:, None]
+        assert again.hearing.units.decode(again.greedy(x)) == task.test.utterances[n].text
+
+
+def test_two_sets_are_joined_and_an4_judges(tmp_path):
+    (tmp_path / "an4").mkdir()
+    (tmp_path / "s2i").mkdir()
+    write_table(tmp_path / "an4", "train.tsv", [f"m{n}" for n in range(10)], 2)
+    write_table(tmp_path / "an4", "test.tsv", ["f0"], 2)
+    write_orders(tmp_path / "s2i", "train.tsv", 12)
+    write_orders(tmp_path / "s2i", "test.tsv", 2)
+    both, own = read_speech(tmp_path), read_speech(tmp_path / "an4")
+    assert both.test == own.test and both.development == own.development
+    assert len(both.train) == len(own.train) + len(read_speech(tmp_path / "s2i").train)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no folders an4 and s2i"):
+        read_speech(Path(tmp_path))
+
+
+def test_sound_is_read_at_its_rate(tmp_path):
+    write_table(tmp_path, "train.tsv", [f"m{n}" for n in range(10)], 1)
+    write_table(tmp_path, "test.tsv", ["f0"], 1)
+    soundfile.write(tmp_path / "f00.flac", np.zeros(800), 8000)
+    task = make_task(tmp_path, **SMALL)
+    with pytest.raises(DataError, match="8000 Hz"):
+        task.judge(task.module)
