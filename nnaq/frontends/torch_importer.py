@@ -247,12 +247,17 @@ class Call:
             if given.name in self.walk.arrays:
                 return self.walk.constant(given.name, "", self.walk.arrays[given.name][1])
             if given.name in self.walk.fills:
-                return self.expanded(self.number(self.walk.fills[given.name]), self.shape_of(given))
+                return self.filled(given, key)
             if isinstance(given.meta.get("val"), torch.SymInt):
                 return self.walk.sizes.number(self.size(given))
         if isinstance(given, int | float):
             return self.number(float(given))
         raise Unsupported(f"its {key} is {given!r}")
+
+    def filled(self, given: fx.Node, key: str) -> str:
+        """A fill, made for this operand alone: states that all begin as zeros have codes of their own."""
+        number = np.asarray(self.walk.fills[given.name], np.float32)
+        return self.expanded(self.weight(f"{self.source}.{key}", number), self.shape_of(given))
 
     def number(self, number: float) -> str:
         """A constant of one number."""

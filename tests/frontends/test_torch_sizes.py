@@ -121,6 +121,20 @@ def test_a_constant_mask_of_whole_sizes():
     assert [node.op for node in graph.nodes] == ["transpose", "matmul", "softmax"]
 
 
+def test_zeros_are_made_for_each_reader():
+    """Two joined in one concat share codes, as they must; those of another need not."""
+
+    def function(x):
+        zeros = x.new_zeros(x.shape[0], 2)
+        return torch.cat([torch.cat([zeros, x, zeros], 1), torch.cat([zeros, x * 9], 1)], 1)
+
+    graph = same_as_torch(Of(lambda m, x: function(x)), FLAT, frames=9, traced=6)
+    made = [node.inputs[0] for node in graph.nodes if node.op == "expand"]
+    assert len(made) == 3
+    assert len(set(made)) == 2
+    assert all(graph.constants[name] == 0 for name in made)
+
+
 REFUSED = {
     "infinity": (lambda x: scores(x).masked_fill(~lower(x), -torch.inf).tanh(), "only a softmax may follow"),
     "mask twice": (
