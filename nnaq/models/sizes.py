@@ -5,10 +5,18 @@ from typing import Any
 from torch import nn
 
 from nnaq.errors import DataError
+from nnaq.models.conformer import ConformerEncoder
+from nnaq.models.contextnet import ContextNetEncoder
+from nnaq.models.convrnnt import ConvRnntEncoder
 from nnaq.models.rnnt import LstmEncoder
 from nnaq.models.transducer import Transducer
 
-ENCODERS: dict[str, Any] = {"rnnt": LstmEncoder}
+ENCODERS: dict[str, Any] = {
+    "rnnt": LstmEncoder,
+    "convrnnt": ConvRnntEncoder,
+    "conformer": ConformerEncoder,
+    "contextnet": ContextNetEncoder,
+}
 
 
 def make_encoder(name: str, features: int, **sizes: Any) -> nn.Module:
