@@ -50,7 +50,7 @@ from speaker import (
     long_utterances,
     lowered,
 )
-from sub8_intervals import Trials, interval, resampled_rates
+from sub8_intervals import Trials, resampled_rates
 from voice_encoder import load_encoder, real_embeddings, utterance_embeddings
 
 from nnaq import pipeline
@@ -67,6 +67,7 @@ from nnaq.quantize.recipe import load_recipe
 from nnaq.search.journal import Journal, digest, opened
 from nnaq.simulate import simulate
 from nnaq.targets import load_target
+from nnaq.tasks.intervals import interval
 from nnaq.tasks.metrics import agreement, sqnr_db
 from nnaq.tasks.recordings import find_recordings, read_audio
 

@@ -7,8 +7,7 @@ many speakers as there are, with replacement; a speaker drawn c times gives
     weight of a trial of two speakers    c1 * c2
 
 and no trials between copies of one speaker, which would be of one recording. Float and integer model are
-judged on the same resamples; the interval of the difference is that between the 2.5th and the 97.5th
-percentile of the differences.
+judged on the same resamples; `nnaq.tasks.intervals` draws them and gives the interval of the differences.
 """
 
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnaq.tasks.intervals import draws
 from nnaq.tasks.verification import all_trials
 
 RESAMPLES = 1000
@@ -69,11 +69,5 @@ def resampled_rates(trials: Trials, resamples: int = RESAMPLES, seed: int = 0) -
     ordered = trials.ordered()
     count = int(trials.speakers.max()) + 1
     chance = np.random.default_rng(seed)
-    drawn = chance.multinomial(count, np.full(count, 1 / count), size=resamples)
+    drawn = draws(chance, count, resamples)
     return np.array([weighted_rate(ordered, ordered.weights(counts)) for counts in drawn])
-
-
-def interval(differences: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of resampled differences."""
-    low, high = np.quantile(differences, [0.025, 0.975])
-    return float(low), float(high)

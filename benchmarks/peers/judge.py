@@ -21,9 +21,10 @@ from exchange import PLACE, SETS, Arrays, evaluate, load
 from torch_twins import callable_of, twin
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from sub8_intervals import Trials, interval, resampled_rates
+from sub8_intervals import Trials, resampled_rates
 from voice_encoder import utterance_embeddings
 
+from nnaq.tasks.intervals import interval
 from nnaq.tasks.metrics import agreement, sqnr_db
 from nnaq.tasks.verification import all_trials, equal_error_rate
 
