@@ -14,7 +14,7 @@ import torch
 from nnaq.errors import GraphError
 from nnaq.frontends.ports import Unsupported
 from nnaq.ir.build import Builder
-from nnaq.ir.dims import Dim, Shape, canonical, evaluate, subtract, symbols
+from nnaq.ir.dims import Dim, Shape, canonical, evaluate, substitute, subtract, symbols
 from nnaq.ir.op import Attr
 
 _CALL = re.compile(r"\b(?:Python)?Mod\(([^()]*(?:\([^()]*\)[^()]*)*), (\d+)\)")
@@ -184,11 +184,7 @@ def in_groups(dim: Dim, names: frozenset[str], step: int, less: int) -> Dim:
     >>> in_groups("(S+T)//2", frozenset("T"), 2, 0), in_groups("T+1", frozenset("T"), 4, 1)
     ('(S//2)+T', '4*T')
     """
-    if isinstance(dim, int):
-        return dim
-    return canonical(
-        re.sub(r"\b[A-Za-z_]\w*\b", lambda m: f"({step}*{m[0]}-{less})" if m[0] in names else m[0], dim)
-    )
+    return substitute(dim, {name: f"{step}*{name}-{less}" for name in names})
 
 
 def always(size: Dim, other: Dim) -> bool:

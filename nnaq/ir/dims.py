@@ -11,6 +11,7 @@ Names are taken to be independent of each other and of floors of each other.
 
 import ast
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import gcd
@@ -75,6 +76,17 @@ def bind(shape: Sequence[Dim], binding: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(evaluate(dim, binding) for dim in shape)
 
 
+def substitute(dim: Dim, names: Mapping[str, Dim]) -> Dim:
+    """`dim` with other dimensions in the place of names.
+
+    >>> substitute("(T-2)//2+1", {"T": "2*T"}), substitute("N*T", {"N": 1})
+    ('T', 'T')
+    """
+    if isinstance(dim, int):
+        return dim
+    return canonical(re.sub(r"\b[A-Za-z_]\w*\b", lambda m: f"({names.get(m[0], m[0])})", dim))
+
+
 def solve(shape: Sequence[Dim], actual: Sequence[int], who: str) -> dict[str, int]:
     """The binding under which `shape` is `actual`: plain symbols are read off, the rest checked.
 
@@ -87,7 +99,7 @@ def solve(shape: Sequence[Dim], actual: Sequence[int], who: str) -> dict[str, in
         raise GraphError(f"{who} has shape {list(actual)}, expected {show(shape)}")
     binding = {d: a for d, a in zip(shape, actual, strict=True) if isinstance(d, str) and d.isidentifier()}
     for axis, (dim, size) in enumerate(zip(shape, actual, strict=True)):
-        found = None if isinstance(dim, int) else _steps(dim)
+        found = None if isinstance(dim, int) else linear(dim)
         if found is None or found[0] in binding:
             continue
         name, step, offset = found
@@ -103,8 +115,12 @@ def solve(shape: Sequence[Dim], actual: Sequence[int], who: str) -> dict[str, in
     return binding
 
 
-def _steps(dim: str) -> tuple[str, int, int] | None:
-    """Name, step and offset of a dimension `step*name + offset` with a positive step, else None."""
+def linear(dim: str) -> tuple[str, int, int] | None:
+    """Name, step and offset of a dimension `step*name + offset` with a positive step, else None.
+
+    >>> linear("2*T+3"), linear("T//2"), linear("S+T")
+    (('T', 2, 3), None, None)
+    """
     terms = dict(_terms(dim))
     offset = terms.pop((), 0)
     (factors, step), *more = terms.items() or [((), 0)]
