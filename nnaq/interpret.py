@@ -19,9 +19,10 @@ import numpy as np
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import DataError, NnaqError
-from nnaq.ir.dims import show, solve, symbols
+from nnaq.ir.dims import show, solve
 from nnaq.ir.graph import Graph, Node, Port
 from nnaq.ir.op import Kernel, lookup
+from nnaq.ir.time import time_axis
 from nnaq.ir.types import Quant, storage
 from nnaq.ir.verify import is_real, is_real_graph
 from nnaq.kernels.arena import arena
@@ -342,14 +343,6 @@ def run_steps(graph: Graph, steps: Iterable[Mapping[str, np.ndarray]], mode: Mod
     made = [interpreter.step(step).outputs for step in steps]
     outputs = {p.name: np.stack([m[p.name] for m in made]) if made else np.zeros(0) for p in graph.outputs}
     return Result(outputs, dict(interpreter.states))
-
-
-def time_axis(graph: Graph, value: str) -> int | None:
-    """The first axis of a value whose size depends on the time of an input."""
-    times = [graph.types[p.name].shape[p.time_axis] for p in graph.inputs if p.time_axis is not None]
-    names = frozenset[str]().union(*map(symbols, times))
-    axes = (axis for axis, dim in enumerate(graph.types[value].shape) if symbols(dim) & names)
-    return next(axes, None)
 
 
 def join(arrays: list[np.ndarray], axis: int | None) -> np.ndarray:

@@ -8,8 +8,9 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from nnaq.export.onnx import SUFFIX
-from nnaq.interpret import Interpreter, chunks, join, time_axis
+from nnaq.interpret import Interpreter, chunks, join
 from nnaq.ir.graph import Graph
+from nnaq.ir.time import time_axis
 
 CHUNK = 64  # frames at a time: bodies compute in int64 and gather their windows, about 2 MB a frame
 
