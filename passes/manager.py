@@ -6,6 +6,8 @@ one. It says what it keeps, and the manager can hold it to that:
     bits    the integers of every output and state are the same, bit for bit
     reals   the outputs are the same real numbers, up to float32 rounding (relative 1e-4)
     types   ports and states keep their names, axes and shapes
+
+No pass loses a state; one may add states of its own.
 """
 
 from abc import ABC, abstractmethod
@@ -72,9 +74,9 @@ def _verified(step: Pass, graph: Graph) -> Graph:
 def _keeps_ports(step: Pass, before: Graph, after: Graph) -> None:
     if (before.inputs, before.outputs) != (after.inputs, after.outputs):
         raise PassError(f"pass {step.name!r} changed the ports of graph {before.name!r}")
-    names = ({s.name for s in before.states}, {s.name for s in after.states})
-    if names[0] != names[1]:
-        raise PassError(f"pass {step.name!r} changed the states {sorted(names[0] ^ names[1])}")
+    lost = {s.name for s in before.states} - {s.name for s in after.states}
+    if lost:
+        raise PassError(f"pass {step.name!r} lost the states {sorted(lost)}")
 
 
 def _keeps_values(step: Pass, before: Graph, after: Graph, inputs: Mapping[str, np.ndarray]) -> None:
