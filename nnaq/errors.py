@@ -4,6 +4,7 @@ NnaqError
 ├── GraphError       a graph, its text or its types contradict themselves
 │   └── OpError      an operator is unknown or registered twice
 ├── PassError        a pass broke what it promised to keep
+├── StreamError      a model reads what does not come chunk by chunk
 ├── FrontendError    a model file or module cannot be imported
 ├── DataError        recordings or arrays do not fit the model
 ├── RecipeError      a recipe contradicts itself or the model
@@ -31,6 +32,10 @@ class OpError(GraphError):
 
 class PassError(NnaqError):
     """A pass broke what it promised to keep."""
+
+
+class StreamError(NnaqError):
+    """A model reads what does not come chunk by chunk."""
 
 
 class FrontendError(NnaqError):

@@ -2,7 +2,7 @@
 
 The order has stretches: calibration runs on the graph that the first two leave, and the
 graph that the rounding stretches leave, still real, is kept for training. EQUALIZE and REPAIR run only
-those passes that a recipe asks for.
+those passes that a recipe asks for. STREAM is no part of it: it makes another graph of what it leaves.
 """
 
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ from nnaq.passes.fold_constants import FoldConstants
 from nnaq.passes.fuse_activation import FuseActivation
 from nnaq.passes.insert_fake_quant import InsertFakeQuant
 from nnaq.passes.lower_to_integer import LowerToInteger
+from nnaq.passes.make_streaming import MakeStreaming
 from nnaq.passes.manager import Pass, run
 
 
@@ -57,6 +58,9 @@ REPAIR: tuple[Step, ...] = (
 LOWER: tuple[Step, ...] = (
     Step(LowerToInteger, "last of all that changes values: every multiplier and table becomes a constant"),
     Step(Canonicalize, "islands and exact results may leave unread values behind"),
+)
+STREAM: tuple[Step, ...] = (
+    Step(MakeStreaming, "if asked for, after the crossing: whole utterances and streams share their codes"),
 )
 PIPELINE = (*SIMPLIFY, *EQUALIZE, *FAKE_QUANTIZE, *REPAIR, *LOWER)
 
@@ -102,6 +106,7 @@ __all__ = [
     "PIPELINE",
     "REPAIR",
     "SIMPLIFY",
+    "STREAM",
     "AdaRound",
     "AssignCodebooks",
     "Canonicalize",
@@ -112,6 +117,7 @@ __all__ = [
     "FuseActivation",
     "InsertFakeQuant",
     "LowerToInteger",
+    "MakeStreaming",
     "Pass",
     "Step",
     "add",
