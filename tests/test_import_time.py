@@ -42,3 +42,9 @@ def test_the_library_itself_loads_nothing_heavy() -> None:
 
 def test_the_list_of_targets_needs_no_torch() -> None:
     assert "torch" not in loaded_by("targets")
+
+
+def test_reading_onnx_runs_no_computer_algebra() -> None:
+    program = "import sys, nnaq.frontends.onnx; print('onnx_ir' in sys.modules, 'sympy.core' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]

@@ -12,16 +12,21 @@ contradict the shapes the user fixed; with symbolic shapes it is the only thing 
 
 import math
 from collections.abc import Iterator, Mapping
+from threading import Lock
 
 import numpy as np
 import onnx
-import onnx_ir
 from onnx import numpy_helper, shape_inference
-from onnxscript.optimizer import optimize_ir
 
 from nnaq.errors import FrontendError
+from nnaq.frontends.deferred import deferred
 from nnaq.frontends.onnx_bodies import unrolled
 from nnaq.ir.dims import Shape
+
+# sympy, half a second, serves arithmetic on symbolic sizes, which few models ask for.
+with deferred("sympy", "onnx_ir._symbolic_shapes"):
+    import onnx_ir
+    from onnxscript.optimizer import optimize_ir
 
 # The optimiser leaves these alone to keep files small; here every constant is wanted.
 _FOLDED = frozenset({"ConstantOfShape", "Expand", "Tile", "Transpose"})
@@ -29,6 +34,7 @@ _FOLDED = frozenset({"ConstantOfShape", "Expand", "Tile", "Transpose"})
 _KEPT = frozenset({"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"})
 LARGEST = 2**24  # elements of a folded constant: a model of a few bytes must not fill the memory
 _ROUNDS = 8
+_TURN = Lock()  # of the optimiser: what is deferred must be asked for by one thread at a time
 
 
 def simplify(
@@ -59,9 +65,11 @@ def simplify(
 
 def _round(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
-        holder = onnx_ir.serde.deserialize_model(model)
-        optimize_ir(holder, should_fold=_should_fold, input_size_limit=LARGEST, output_size_limit=LARGEST)
-        return shape_inference.infer_shapes(onnx_ir.serde.serialize_model(holder), data_prop=True)
+        with _TURN:
+            holder = onnx_ir.serde.deserialize_model(model)
+            optimize_ir(holder, should_fold=_should_fold, input_size_limit=LARGEST, output_size_limit=LARGEST)
+            small = onnx_ir.serde.serialize_model(holder)
+        return shape_inference.infer_shapes(small, data_prop=True)
     except (RuntimeError, ValueError, onnx_ir.passes.PassError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise FrontendError(
