@@ -48,3 +48,11 @@ def test_reading_onnx_runs_no_computer_algebra() -> None:
     program = "import sys, nnaq.frontends.onnx; print('onnx_ir' in sys.modules, 'sympy.core' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False"]
+
+
+def test_at_its_end_a_command_looks_for_no_garbage() -> None:
+    # what is registered first is called last
+    program = "import atexit, gc; atexit.register(lambda: print('FROZEN', gc.get_freeze_count() > 1000))"
+    command = [sys.executable, "-c", program + PROGRAM, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "FROZEN True"
