@@ -1,26 +1,34 @@
 """Log mel energies: what speech recognisers hear, a few numbers per step instead of samples.
 
-    frame[t]       = samples[t*hop + hop - window : t*hop + hop]             the hop and what came before it
-    power[t, k]    = |DFT_n(hann * frame[t])|²[k],   n = the first power of two >= window
+    frame[t]       = samples[t*hop + hop - window - delay : t*hop + hop - delay], the hop and what came before
+    shaped[t]      = taper * emphasised(centred(frame[t]))
+    power[t, k]    = |DFT_n(shaped[t])|²[k],   n = the first power of two >= window
     energy[t, b]   = sum over k of filter[b, k] power[t, k]
-    log_mel[t, b]  = ln(energy[t, b] + floor)
+    log_mel[t, b]  = ln(energy[t, b] + floor), or ln(max(energy[t, b], floor)) where floored = "maximum"
     step[s]        = log_mel[s*stride + stride - stack : s*stride + stride], oldest frame first, flattened
 
-Nothing looks ahead: step s is complete with sample (s+1)*stride*hop, so that a device makes it as soon
-as that sound arrived. Sound before the first sample is silence, and an incomplete last step is filled
+Nothing looks ahead: step s is complete with sample (s+1)*stride*hop - delay, so that a device makes it as
+soon as that sound arrived. Sound before the first sample is silence, and an incomplete last step is filled
 with silence: T = ceil(samples / (stride*hop)).
 
-filter: triangles of height 1 over the bins' frequencies, their edges equally spaced on the scale
-mel(f) = 2595 log10(1 + f/700), each from the peak before it to the peak after it. hann: the periodic
-window 0.5 - 0.5 cos(2 pi i / window). floor: what digital silence counts as; it keeps the range of the
-features within what was heard in a quiet room, which 8-bit codes of the features then resolve.
+    centred        frame - mean of frame where remove_mean, else the frame itself
+    emphasised     y[i] = x[i] - preemphasis x[i-1], y[0] = x[0] - preemphasis x[0]; as it is for 0
+    taper          hann: the periodic window 0.5 - 0.5 cos(2 pi i / window);
+                   povey: the symmetric (0.5 - 0.5 cos(2 pi i / (window - 1)))^0.85
+    filter         triangles of height 1 over the bins' frequencies, their edges equally spaced on the scale
+                   mel(f) = 2595 log10(1 + f/700), each from the peak before it to the peak after it; their
+                   sides are straight over hertz, or over mel where triangles = "mel"
+    floor          what digital silence counts as; it keeps the range of the features within what was heard in
+                   a quiet room, which 8-bit codes of the features then resolve
 
-Features are computed in float64 and returned in float32.
+Features are computed in float64 and returned in float32. `LogMel.kaldi` has the features of Kaldi's `fbank`.
+`nnaq.tasks.log_mel_module` is the same in torch, which a device can run in integers.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -28,13 +36,15 @@ from nnaq.errors import DataError
 from nnaq.tasks.framing import frames
 
 BLOCK = 4096  # frames at a time: bounds the memory of a long recording
+CHOICES = {"floored": ("sum", "maximum"), "taper": ("hann", "povey"), "triangles": ("hertz", "mel")}
 
 
 @dataclass(frozen=True)
 class LogMel:
-    """Log mel features; see the module. window, hop: samples; stack, stride: frames; low, high: hertz.
+    """Log mel features; see the module. window, hop, delay: samples; stack, stride: frames; low, high: hertz.
 
-    Raises DataError for sizes that do not go together.
+    A delay moves the frames within the hops that hold them: 0 … ceil(window / hop) hop - window. Raises
+    DataError for sizes that do not go together.
     """
 
     bands: int = 40
@@ -46,6 +56,12 @@ class LogMel:
     low: float = 20.0
     high: float = 8000.0
     floor: float = 1e-5
+    floored: Literal["sum", "maximum"] = "sum"
+    remove_mean: bool = False
+    preemphasis: float = 0.0
+    taper: Literal["hann", "povey"] = "hann"
+    triangles: Literal["hertz", "mel"] = "hertz"
+    delay: int = 0
 
     def __post_init__(self) -> None:
         sizes = 0 < self.hop <= self.window and 0 < self.stride <= self.stack and self.floor > 0
@@ -54,11 +70,39 @@ class LogMel:
                 f"{self}: expected 0 < hop <= window, 0 < stride <= stack, 0 < floor and "
                 "0 <= low < high <= sample_rate / 2"
             )
+        for name, words in CHOICES.items():
+            if getattr(self, name) not in words:
+                raise DataError(f"{name} is {' or '.join(map(repr, words))}, found {getattr(self, name)!r}")
+        if not (0 <= self.preemphasis <= 1 and 0 <= self.delay <= -self.window % self.hop):
+            raise DataError(
+                f"{self}: expected 0 <= preemphasis <= 1 and 0 <= delay <= {-self.window % self.hop}, "
+                "which is what the window lacks to whole hops"
+            )
         if self.bands < 1 or not self.filters.any(axis=1).all():
             raise DataError(
                 f"{self.bands} bands between {self.low:g} and {self.high:g} Hz: expected at least 1, and so "
                 f"few that each holds one of the {self.bins} bins; take fewer bands or a longer window"
             )
+
+    @classmethod
+    def kaldi(cls, bands: int = 80, sample_rate: int = 16000) -> "LogMel":
+        """The features of Kaldi's `fbank` and of kaldi-native-fbank: their defaults with dither 0.
+
+        25 ms every 10 ms, the mean removed, pre-emphasis 0.97, the povey window, triangles over mel from
+        20 Hz to half the sample rate, ln(max(energy, 2^-23)); a frame per step. Kaldi's scale
+        1127 ln(1 + f/700) is the scale of this module up to a factor, which leaves the triangles as they are.
+
+        Kaldi keeps the frames that lie wholly within the sound, 1 + (samples - window) // hop of them, and
+        frame t starts with sample t*hop. With h = ceil(window / hop) hops per frame it is step t + h - 1
+        here: the delay lets frames start with hops. What remains of a difference: Kaldi computes in float32,
+        and it is mostly fed 16-bit whole numbers, which are 32768 times the samples of this module and
+        add 2 ln 32768 = 20.79 to every feature above the floor.
+        """
+        window, hop = sample_rate * 25 // 1000, sample_rate // 100
+        return cls(
+            bands, window, hop, 1, 1, sample_rate, high=sample_rate / 2, floor=2.0**-23, floored="maximum",
+            remove_mean=True, preemphasis=0.97, taper="povey", triangles="mel", delay=-window % hop,
+        )  # fmt: skip
 
     @property
     def features(self) -> int:
@@ -86,16 +130,32 @@ class LogMel:
     @cached_property
     def filters(self) -> np.ndarray:
         """The triangles, float64 [bands, bins]."""
-        hertz = np.arange(self.bins) * self.sample_rate / self.transform
-        edges = _hertz(np.linspace(_mel(self.low), _mel(self.high), self.bands + 2))
-        rising, falling = (hertz - edges[:, None])[:-2], (edges[:, None] - hertz)[2:]
+        places = np.arange(self.bins) * self.sample_rate / self.transform
+        edges = np.linspace(_mel(self.low), _mel(self.high), self.bands + 2)
+        if self.triangles == "mel":
+            places = np.asarray([_mel(hertz) for hertz in places])
+        else:
+            edges = _hertz(edges)
+        rising, falling = (places - edges[:, None])[:-2], (edges[:, None] - places)[2:]
         width = np.diff(edges)[:, None]
         return np.asarray(np.maximum(0.0, np.minimum(rising / width[:-1], falling / width[1:])))
 
     @cached_property
-    def hann(self) -> np.ndarray:
-        """The window, float64 [window]."""
-        return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window) / self.window)
+    def weights(self) -> np.ndarray:
+        """The taper, float64 [window]."""
+        if self.taper == "hann":
+            return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window) / self.window)
+        return np.asarray(
+            (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window) / (self.window - 1))) ** 0.85
+        )
+
+    def spectra(self, sound: np.ndarray) -> np.ndarray:
+        """Frames [frames, window] shaped and transformed: complex128 [frames, bins], linear in them."""
+        if self.remove_mean:
+            sound = sound - sound.mean(axis=1, dtype=np.float64, keepdims=True)
+        if self.preemphasis:
+            sound = sound - self.preemphasis * np.concatenate([sound[:, :1], sound[:, :-1]], axis=1)
+        return np.fft.rfft(sound * self.weights, self.transform)
 
     def __call__(self, audio: np.ndarray) -> np.ndarray:
         """Features float32 [T, features] of samples [any number of them] in [-1, 1).
@@ -106,7 +166,8 @@ class LogMel:
         steps = -(-len(audio) // self.samples_per_step)
         before = (self.stack - self.stride) * self.hop
         padded = np.zeros(before + steps * self.samples_per_step, np.float32)
-        padded[before : before + len(audio)] = audio
+        heard = padded[before + self.delay :]
+        heard[: len(audio)] = audio[: len(heard)]
         energies = self._log_energies(frames(padded, self.hop, self.window - self.hop))
         if not steps:
             return np.zeros((0, self.features), np.float32)
@@ -117,9 +178,11 @@ class LogMel:
         """float32 [frames, bands]."""
         made = np.empty((len(sound), self.bands), np.float32)
         for start in range(0, len(sound), BLOCK):
-            spectrum = np.fft.rfft(sound[start : start + BLOCK] * self.hann, self.transform)
+            spectrum = self.spectra(sound[start : start + BLOCK])
             power = np.square(spectrum.real) + np.square(spectrum.imag)
-            made[start : start + BLOCK] = np.log(power @ self.filters.T + self.floor)
+            energy = power @ self.filters.T
+            audible = energy + self.floor if self.floored == "sum" else np.maximum(energy, self.floor)
+            made[start : start + BLOCK] = np.log(audible)
         return made
 
 

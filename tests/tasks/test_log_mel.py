@@ -1,6 +1,7 @@
 """Log mel features against their formula, sum by sum, and as a device would make them, sound by sound."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,30 +23,44 @@ def mel(hertz):
     return 2595 * math.log10(1 + hertz / 700)
 
 
+def taper(made, i):
+    if made.taper == "povey":
+        return (0.5 - 0.5 * math.cos(2 * math.pi * i / (made.window - 1))) ** 0.85
+    return 0.5 - 0.5 * math.cos(2 * math.pi * i / made.window)
+
+
 def by_definition(audio, made):
     """The module's formula with plain sums: [T][stack*bands]."""
     points = made.transform
     edges = [
         mel(made.low) + n * (mel(made.high) - mel(made.low)) / (made.bands + 1) for n in range(made.bands + 2)
     ]
-    edges = [700 * (10 ** (edge / 2595) - 1) for edge in edges]
+    on_scale = mel if made.triangles == "mel" else float
+    if made.triangles == "hertz":
+        edges = [700 * (10 ** (edge / 2595) - 1) for edge in edges]
 
     def sound(place):
         return float(audio[place]) if 0 <= place < len(audio) else 0.0
 
+    def shaped(first):
+        x = [sound(first + i) for i in range(made.window)]
+        if made.remove_mean:
+            x = [value - sum(x) / made.window for value in x]
+        x = [x[i] - made.preemphasis * x[max(i - 1, 0)] for i in range(made.window)]
+        return [x[i] * taper(made, i) for i in range(made.window)]
+
     def energy(frame, band):
-        first = frame * made.hop + made.hop - made.window
-        hann = [0.5 - 0.5 * math.cos(2 * math.pi * i / made.window) for i in range(made.window)]
+        x = shaped(frame * made.hop + made.hop - made.window - made.delay)
         total = 0.0
         for k in range(points // 2 + 1):
-            hertz = k * made.sample_rate / points
+            place = on_scale(k * made.sample_rate / points)
             low, peak, high = edges[band : band + 3]
-            height = max(0.0, min((hertz - low) / (peak - low), (high - hertz) / (high - peak)))
+            height = max(0.0, min((place - low) / (peak - low), (high - place) / (high - peak)))
             turns = [-2 * math.pi * k * i / points for i in range(made.window)]
-            real = sum(hann[i] * sound(first + i) * math.cos(turns[i]) for i in range(made.window))
-            imaginary = sum(hann[i] * sound(first + i) * math.sin(turns[i]) for i in range(made.window))
+            real = sum(x[i] * math.cos(turns[i]) for i in range(made.window))
+            imaginary = sum(x[i] * math.sin(turns[i]) for i in range(made.window))
             total += height * (real**2 + imaginary**2)
-        return math.log(total + made.floor)
+        return math.log(total + made.floor if made.floored == "sum" else max(total, made.floor))
 
     steps = math.ceil(len(audio) / (made.stride * made.hop))
     frames = [range(s * made.stride + made.stride - made.stack, (s + 1) * made.stride) for s in range(steps)]
@@ -60,6 +75,33 @@ def test_the_formula_of_the_module(samples, stack, stride):
     features = made(audio)
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, by_definition(audio, made), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"floored": "maximum", "floor": 2.0},
+        {"remove_mean": True},
+        {"preemphasis": 0.97},
+        {"taper": "povey"},
+        {"triangles": "mel"},
+        {"delay": 6},
+        {"remove_mean": True, "preemphasis": 0.5, "taper": "povey", "triangles": "mel", "delay": 3},
+    ],
+    ids=lambda choice: "-".join(choice),
+)
+def test_every_choice_of_the_formula(choice):
+    made, audio = replace(SMALL, **choice), 0.3 + noise(47)
+    features = made(audio)
+    np.testing.assert_allclose(features, by_definition(audio, made), rtol=1e-6, atol=1e-6)
+    assert not np.allclose(features, SMALL(audio), atol=1e-3), "a choice that changes nothing proves nothing"
+
+
+def test_kaldi_features_of_both_rates():
+    for rate, sizes in ((16000, (400, 160, 80)), (8000, (200, 80, 40))):
+        made = LogMel.kaldi(23, rate)
+        assert (made.window, made.hop, made.delay) == sizes
+        assert made(np.zeros(rate)).shape == (100, 23)
 
 
 @given(st.integers(0, 90), st.integers(0, 90))
@@ -108,6 +150,22 @@ def test_sizes_in_words():
 def test_sizes_that_do_not_go_together_are_refused(sizes):
     with pytest.raises(DataError, match="expected 0 < hop <= window"):
         LogMel(**sizes)
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ({"taper": "sine"}, "taper is 'hann' or 'povey', found 'sine'"),
+        ({"floored": "none"}, "floored is 'sum' or 'maximum', found 'none'"),
+        ({"triangles": "bark"}, "triangles is 'hertz' or 'mel', found 'bark'"),
+        ({"preemphasis": 1.5}, "expected 0 <= preemphasis <= 1 and 0 <= delay <= 80"),
+        ({"delay": 81}, "0 <= delay <= 80, which is what the window lacks to whole hops"),
+        ({"window": 480, "delay": 1}, "0 <= delay <= 0"),
+    ],
+)
+def test_choices_that_are_none_are_refused(choice, said):
+    with pytest.raises(DataError, match=said):
+        LogMel(**choice)
 
 
 @pytest.mark.parametrize("bands", [0, 200])
