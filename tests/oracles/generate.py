@@ -21,6 +21,7 @@ ENVIRONMENTS = REPOSITORY / ".oracles"
 GOLDEN = HERE.parent / "golden" / "oracles"
 FILES = HERE.parent / "golden" / "tflite"
 COUNTS = HERE.parent / "golden" / "jiwer"
+FEATURES = HERE.parent / "golden" / "features"
 INDEX = "index.json"
 DEFAULT_SEED = 1
 LARGEST_FILE = 200_000
@@ -29,11 +30,13 @@ PINS = {
     "tflm": ("tflite-micro==0.dev20261023182759", "flatbuffers==25.12.19", "numpy==2.4.6"),
     "ort": ("onnxruntime==1.32.0", "onnx==1.23.2", "numpy==2.4.6"),
     "jiwer": ("jiwer==4.0.0", "rapidfuzz==3.14.6", "numpy==2.4.6"),
+    "kaldi": ("kaldi-native-fbank==1.23.0", "numpy==2.4.6"),
 }
 # Drivers: the environment, the script, and the folder of their vectors.
 DRIVERS = {name: (name, f"{name}_driver.py", GOLDEN) for name in PINS}
 DRIVERS["jiwer"] = ("jiwer", "jiwer_driver.py", COUNTS)
 DRIVERS["tflite"] = ("tflm", "tflm_files.py", FILES)
+DRIVERS["kaldi"] = ("kaldi", "kaldi_driver.py", FEATURES)
 
 
 def python_of(environment):
