@@ -184,7 +184,7 @@ def _declared(
             declare(walk, node, name, _shape_of_input(walk, name, node, given[name], options))
         elif spec.target in changed:
             declare(walk, node, str(spec.target), tuple(_stored(program, spec).shape))
-        elif spec.kind in _STORED:
+        elif spec.kind in _STORED and node.users:  # what only training reads is no part of the model
             walk.store(name, str(spec.target), _stored(program, spec))
     return walk
 
