@@ -114,10 +114,18 @@ def lower_file(
 
 
 def write_files(
-    folder: Path, lowering: Lowering, model: str, notes: Sequence[str], reporter: Reporter
+    folder: Path,
+    lowering: Lowering,
+    model: str,
+    notes: Sequence[str],
+    reporter: Reporter,
+    stream: Graph | None = None,
 ) -> Report:
-    """Everything of the output folder, from a finished lowering."""
-    integer = lowering.crossing.integer
+    """Everything of the output folder, from a finished lowering.
+
+    stream: the integers as a stream, where the lowering is over whole utterances; it is what is written.
+    """
+    integer = stream or lowering.crossing.integer
     simulation = simulate(integer, lowering.target)
     exported = export_model(integer)
     onnx_bytes = exported.SerializeToString(deterministic=True)

@@ -18,6 +18,7 @@ from nnaq.cli.questions import diff, numerics
 from nnaq.cli.search import search
 from nnaq.cli.simulate import compare, simulate
 from nnaq.cli.train import train
+from nnaq.cli.transcribe import evaluate, transcribe
 from nnaq.errors import NnaqError
 
 EPILOG = (
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    *(lower, search, train, run, simulate, show, check, diff, compare, numerics),
+    *(lower, search, train, transcribe, evaluate, run, simulate, show, check, diff, compare, numerics),
     *(bench, warm, doctor),
     *(ops, passes, targets),
 )

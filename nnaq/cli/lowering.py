@@ -72,15 +72,22 @@ def lower(
     from nnaq.codebooks.choice import PaletteChoice
     from nnaq.lowering import lower as lower_model
     from nnaq.targets import load_target
+    from nnaq.tasks.hearing import is_recogniser
 
     machine = load_target(target)
+    lower_one = lower_model
+    if is_recogniser(model):
+        from nnaq.packing import lower_recogniser  # imports torch
+
+        own = model / "recipe.toml"  # of a training through integers: the ranges it ended with
+        lower_one, recipe = lower_recogniser, recipe or (str(own) if own.is_file() else "recogniser")
     choices = recipe_of(recipe, model, time, state, pin, shape).merged(
         activations=activations, metric=metric, goal=goal, seed=seed, repair=repair or None
     )
     if palette_bits is not None:
         choices = choices.with_palettes(PaletteChoice(palette_bits))
     with reporting(quiet=as_json) as reporter:
-        report = lower_model(model, calibrate, out, machine, choices, evaluate, reporter, force, dump)
+        report = lower_one(model, calibrate, out, machine, choices, evaluate, reporter, force, dump)
     if as_json:
         print(report.to_json(), end="")
     else:

@@ -1,23 +1,37 @@
-"""Recordings with what is said in them, in a folder: the truth that a recogniser is judged by.
+"""What is said in the recordings of a folder: the truth that a recogniser is judged by.
 
-A table beside the sound, any of `test.tsv`, `train.tsv`, `transcripts.tsv`, has columns path and text, parted
-by tabs; paths are below the folder.
+A table beside the sound, such as `test.tsv`, has columns path and text, parted by tabs; paths are below the
+folder. Words are compared in capitals.
 """
 
 import csv
 from pathlib import Path
 
-TABLES = ("test.tsv", "transcripts.tsv", "train.tsv")
+from nnaq.errors import DataError
+
+TABLES = ("train.tsv", "transcripts.tsv", "test.tsv")
 
 
 def texts_of(folder: Path) -> dict[str, str]:
-    """The words by a recording's path below the folder, in capitals; empty where no table tells."""
+    """The words by a recording's path below the folder, of all tables there; empty where there is none."""
     found: dict[str, str] = {}
     for name in TABLES:
         if (folder / name).is_file():
-            with (folder / name).open(encoding="utf-8", newline="") as file:
-                rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-                found |= {
-                    row["path"]: row["text"].upper() for row in rows if row.get("path") and row.get("text")
-                }
+            found |= read_texts(folder, name)
+    return found
+
+
+def read_texts(folder: Path, name: str) -> dict[str, str]:
+    """The words of one table, in its order. Raises DataError where it is absent or has not these columns."""
+    path = folder / name
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except FileNotFoundError:
+        raise DataError(f"there is no {path}; write one with columns path and text, parted by tabs") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    found = {row["path"]: row["text"].upper() for row in rows if row.get("path") and row.get("text")}
+    if not found:
+        raise DataError(f"{path}: expected rows with columns path and text, parted by tabs")
     return found

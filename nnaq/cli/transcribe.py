@@ -1,0 +1,78 @@
+"""`nnaq transcribe` and `nnaq evaluate`: a lowered recogniser at work, and how well it works."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nnaq.cli.options import AsJson
+from nnaq.cli.progress import reporting
+
+Lowered = Annotated[Path, typer.Argument(help="A folder that `nnaq lower` made of a recogniser.")]
+Beam = Annotated[
+    int, typer.Option("--beam", min=1, help="Hypotheses that a search keeps; 1 is greedy search.")
+]
+
+
+def transcribe(
+    lowered: Lowered,
+    audio: Annotated[list[Path], typer.Argument(help="Recordings, .wav or .flac, mono.")],
+    beam: Beam = 1,
+    chunk: Annotated[
+        float, typer.Option("--chunk", min=0.001, help="Seconds of sound that arrive at a time.")
+    ] = 0.1,
+    as_json: AsJson = False,
+) -> None:
+    """Write down what is said in recordings, word by word as the sound goes by.
+
+    Sound is heard in chunks, as a device hears it, by the integers of the lowered model. The words do not
+    depend on the size of the chunks. --json tells for each word how much sound had arrived.
+    """
+    from nnaq.package import open_package
+    from nnaq.tasks.recordings import read_audio
+
+    package = open_package(lowered)
+    transcriber = package.transcriber(beam)
+    rate = package.hearing.log_mel.sample_rate
+    sounds = {path: read_audio(path, rate) for path in audio}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path, sound in sounds.items():
+        if not as_json and len(audio) > 1:
+            print(f"{path}: ", end="", flush=True)
+        found[str(path)] = words = []
+        for word in transcriber.stream(sound, max(1, round(chunk * rate))):
+            words.append({"word": word.text, "seconds": word.seconds})
+            if not as_json:
+                print(word.text, end=" ", flush=True)
+        if not as_json:
+            print()
+    if as_json:
+        print(json.dumps(found, indent=2))
+
+
+def evaluate(
+    lowered: Lowered,
+    data: Annotated[
+        Path,
+        typer.Option("--data", help="Folder of recordings and a table of paths and texts, as test.tsv is."),
+    ],
+    table: Annotated[str, typer.Option("--table", help="The table's name.")] = "test.tsv",
+    beam: Beam = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Count the words that a lowered recogniser gets wrong on recordings whose words are known.
+
+    Tells the word error rate with its 95 % interval (bootstrap over recordings), and how many words were
+    put for others, left out, and put in. Recordings whose words are not known are left out.
+    """
+    from nnaq.evaluation import evaluate as judge
+    from nnaq.package import open_package
+
+    package = open_package(lowered)
+    with reporting(quiet=as_json) as reporter:
+        found = judge(package, data, table, beam, reporter)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    found.show()
