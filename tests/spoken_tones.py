@@ -41,3 +41,40 @@ def write_orders(folder, name, count, unsure=0):
 
 def _words(generator):
     return " ".join(generator.choice(list(TONES), generator.integers(1, 4)))
+
+
+def write_sets(folder):
+    """Tables of 40 speakers to train on, and of two others."""
+    write_table(folder, "train.tsv", [f"m{n}" for n in range(40)], 5)
+    write_table(folder, "test.tsv", ["f0", "f1"], 4)
+
+
+SMALL = {
+    "units": "words",
+    "bands": 12,
+    "predictor": 16,
+    "joint": 24,
+    "dropout": 0.0,
+    "batch": 6,
+    "speeds": (1.0,),
+    "frequency_masks": 0,
+    "time_masks": 0,
+    "size": {"hidden": 24, "layers": 2},
+}
+
+
+def learned(folder, epochs=10, **options):
+    """The task on a folder of tones, its module trained until it knows them."""
+    import torch
+
+    from nnaq.tasks.recognition import make_task
+
+    task = make_task(folder, seed=0, **{**SMALL, **options})
+    optimiser = torch.optim.Adam(task.module.parameters(), 1e-2)
+    for epoch in range(epochs):
+        for batch in task.batches(epoch, seed=0):
+            optimiser.zero_grad()
+            task.loss(task.module, batch).backward()
+            torch.nn.utils.clip_grad_norm_(task.module.parameters(), 1.0)
+            optimiser.step()
+    return task

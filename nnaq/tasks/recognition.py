@@ -2,7 +2,8 @@
 
     sound -> (speed, noise) -> log mel features -> normalised -> (SpecAugment) -> transducer -> words
     loss     of the transducer over all alignments, with a share of connectionist temporal classification
-             (CTC) on the encoder alone while the model is a float module: it finds alignments sooner
+             (CTC) on the encoder alone while the model is a float module: it finds alignments sooner. With
+             the share 1 the encoder trains alone, judged by its own best path: where a transducer starts
     judged   by word errors of greedy search
 
 The data is a folder of AN4, of Picovoice's speech-to-intent orders, or one that holds both as `an4` and
@@ -13,15 +14,17 @@ AN4, development and test are its own, so that figures compare with those of oth
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nnaq.frontends import ImportOptions
+from nnaq.ir.graph import Graph
 from nnaq.models.sizes import make_transducer
 from nnaq.models.transducer import Transducer
+from nnaq.passes import MakeStreaming
 from nnaq.tasks.an4 import SAMPLE_RATE, Spoken
 from nnaq.tasks.augment import Augment
 from nnaq.tasks.batching import Lazy, mixed_by_length, padded, shard_of
@@ -32,12 +35,22 @@ from nnaq.tasks.recogniser import Recogniser
 from nnaq.tasks.recordings import read_audio
 from nnaq.tasks.spec_augment import SpecAugment
 from nnaq.tasks.speech_sets import read_speech
-from nnaq.tasks.transducer_greedy import greedy
+from nnaq.tasks.transcriber import Transcriber
+from nnaq.tasks.transducer_greedy import aligned, greedy
 from nnaq.tasks.transducer_loss import transducer_loss
+from nnaq.tasks.transducer_parts import part_graphs
 from nnaq.tasks.units import BLANK, Kind, Units
 
 EVALUATION_BATCH = 32
 CALIBRATION_UTTERANCES = 40
+
+
+@runtime_checkable
+class Crossed(Protocol):
+    """A model that computes by integers: the twin of a transducer."""
+
+    def convert(self) -> Graph:
+        """The integers, over whole utterances."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +168,8 @@ class RecognitionTask:
             )
         assert isinstance(model, Transducer)
         f = model.heard(batch.x)
+        if share == 1:
+            return self._ctc(model.aligned(f), targets, batch) / total
         logits = model.joined(f, model.said(batch.y))
         whole = transducer_loss(logits, targets, batch.steps, batch.counts, BLANK, "sum")
         return ((1 - share) * whole + share * self._ctc(model.aligned(f), targets, batch)) / total
@@ -181,20 +196,25 @@ class RecognitionTask:
         return {"wer": words.rate, "cer": characters.rate}
 
     def transcribe(self, model: nn.Module, sounds: Sounds) -> list[str]:
-        """What the model hears in each recording."""
+        """What the model hears in each recording; of a twin, its integers as a device would hear it."""
+        if isinstance(model, Crossed):
+            transcriber = Transcriber(part_graphs(MakeStreaming().run(model.convert())), self.hearing)
+            return [transcriber.transcribe(sounds.audio(n)) for n in range(len(sounds.utterances))]
+        assert isinstance(model, Transducer)
         features = [self.hearing.normalization(sounds.plain(n)) for n in range(len(sounds.utterances))]
         order = sorted(range(len(features)), key=lambda number: len(features[number]))
         heard = [""] * len(features)
         for start in range(0, len(order), EVALUATION_BATCH):
             numbers = order[start : start + EVALUATION_BATCH]
             batch = self._batch([(features[number], "") for number in numbers])
-            for number, labels in zip(numbers, greedy(model, batch.x, batch.steps), strict=True):
+            search = aligned if self.auxiliary == 1 else greedy
+            for number, labels in zip(numbers, search(model, batch.x, batch.steps), strict=True):
                 heard[number] = self.hearing.units.decode(labels)
         return heard
 
-    def ship(self, folder: Path, facts: Mapping[str, Any]) -> None:
+    def ship(self, folder: Path, facts: Mapping[str, Any], exact: bool) -> None:
         """Write the recogniser into a folder, with what is to be known of its training."""
-        replace(self.recogniser, training=facts).save(folder)
+        replace(self.recogniser, training=facts).save(folder, half=not exact)
 
     def calibration(self) -> list[dict[str, np.ndarray]]:
         """About 40 training utterances, evenly spread over the table, with what is said in them."""

@@ -8,8 +8,7 @@ Units are characters or whole words, both after the blank, which is unit 0. Word
 never say cannot be recognised as whole words; such words count as errors.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +23,7 @@ from nnaq.models.spoken_words import SpokenWords
 from nnaq.tasks.an4 import SAMPLE_RATE, read_sets
 from nnaq.tasks.batching import Lazy, mixed_by_length, padded, shard_of
 from nnaq.tasks.decoding import best_path, character_errors, word_errors
+from nnaq.tasks.evaluating import evaluating
 from nnaq.tasks.log_mel import LogMel, Normalization
 from nnaq.tasks.recordings import read_audio
 from nnaq.tasks.spec_augment import SpecAugment
@@ -159,19 +159,6 @@ def ctc(scores: Tensor, batch: Batch) -> Tensor:
         reduction="sum",
         zero_infinity=True,
     )
-
-
-@contextmanager
-def evaluating(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """A module in evaluation mode for a while; other callables have no modes."""
-    training = isinstance(model, nn.Module) and model.training
-    if isinstance(model, nn.Module):
-        model.eval()
-    try:
-        yield
-    finally:
-        if isinstance(model, nn.Module):
-            model.train(training)
 
 
 def make_task(

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from nnaq.models.transducer import Transducer
+from nnaq.tasks.decoding import best_path
+from nnaq.tasks.evaluating import evaluating
 from nnaq.tasks.units import BLANK
 
 MOST = 5
@@ -15,13 +17,15 @@ MOST = 5
 
 def greedy(model: Transducer, x: Tensor, steps: Tensor) -> list[list[int]]:
     """The labels of each utterance of x [T,N,F]; steps: how many frames of the encoder count, int64 [N]."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return _searched(model, model.heard(x), steps)
-    finally:
-        model.train(training)
+    with torch.no_grad(), evaluating(model):
+        return _searched(model, model.heard(x), steps)
+
+
+def aligned(model: Transducer, x: Tensor, steps: Tensor) -> list[list[int]]:
+    """The labels that the encoder alone finds, by the best path of its CTC scores."""
+    with torch.no_grad(), evaluating(model):
+        scores = model.aligned(model.heard(x)).cpu().numpy()
+    return [best_path(scores[: int(count), place], BLANK) for place, count in enumerate(steps)]
 
 
 def _searched(model: Transducer, f: Tensor, steps: Tensor) -> list[list[int]]:

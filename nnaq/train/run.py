@@ -7,7 +7,8 @@ A folder then holds
     best.safetensors         parameters and buffers that were best on the development set
     log.jsonl, log.csv       see nnaq.train.logs
     summary.json             state (running, finished), figures on dev and, at the end, on test, versions
-    model.onnx               the integer graph, where training went through one
+    model.onnx, recipe.toml  the integer graph, where training went through one, and the recipe with the
+                             ranges that training ended with
     and what the task ships  of speech: a recogniser, which `nnaq lower` takes
 """
 
@@ -23,8 +24,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnaq.crossing import final_recipe
 from nnaq.export.onnx import export_model
-from nnaq.quantize.recipe import load_recipe
+from nnaq.quantize.recipe import Recipe, load_recipe
 from nnaq.targets import load_target
 from nnaq.train.checkpoint import Place, read_parameters, write_bytes
 from nnaq.train.config import Config
@@ -38,7 +40,7 @@ from nnaq.train.settings import TrainingError
 from nnaq.train.task import Shipping, Task
 from nnaq.train.twin import Twin
 
-SUMMARY = "summary.json"
+SUMMARY, RECIPE = "summary.json", "recipe.toml"
 SHIPPED = ("dev", "test", "best_epoch", "epochs", "seed", "seconds", "parameters", "versions")
 PACKAGES = ("nnaq", "torch", "numpy", "safetensors")
 
@@ -74,10 +76,12 @@ class Run:
         if self.replicas.is_first:
             if (data := exported(model.eval())) is not None:
                 write_bytes(self.folder / "model.onnx", data)
+                self._trained_recipe(model).save(self.folder / RECIPE)
             summary = self._write_summary(self._findings(task, model, place))
             if isinstance(task, Shipping):
                 figures = {name: summary[name] for name in SHIPPED}
-                task.ship(self.folder, {**figures, "configuration": self.config.tables()})
+                facts = {**figures, "configuration": self.config.tables()}
+                task.ship(self.folder, facts, exact=isinstance(model, Twin))
         self.replicas.wait()
         return summary
 
@@ -101,6 +105,11 @@ class Run:
             task.module, task.example_inputs, recipe, target,
             calibration=task.calibration(), options=task.options,
         )  # fmt: skip
+
+    def _trained_recipe(self, model: nn.Module) -> Recipe:
+        """The recipe of the emulation with the ranges that training ended with."""
+        assert isinstance(model, Twin)
+        return final_recipe(load_recipe(self.config.emulation.recipe), model.crossing())
 
     def _findings(self, task: Task, model: nn.Module, place: Place) -> dict[str, Any]:
         """What a finished training found out; the test set is looked at here and nowhere else."""

@@ -58,8 +58,11 @@ class Task(Protocol):
 class Shipping(Protocol):
     """A task whose trained module is of use with what stands around it: features, units."""
 
-    def ship(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """Write the module and all that belongs to it; facts: plain data about the training."""
+    def ship(self, folder: Path, facts: Mapping[str, Any], exact: bool) -> None:
+        """Write the module and all that belongs to it; facts: plain data about the training.
+
+        exact: not one parameter may be rounded on the way, because integers were trained on them.
+        """
 
 
 @runtime_checkable

@@ -15,7 +15,8 @@ import nnaq
 from nnaq import pipeline
 from nnaq.errors import DataError
 from nnaq.tasks.an4 import read_sets, split_by_speaker
-from nnaq.tasks.spoken_words import batch_of, ctc, evaluating, make_task
+from nnaq.tasks.evaluating import evaluating
+from nnaq.tasks.spoken_words import batch_of, ctc, make_task
 from nnaq.tasks.units import Units
 
 SMALL = {"bands": 12, "stack": 3, "stride": 3, "front": 24, "hidden": 24, "layers": 1, "dropout": 0.0}
@@ -71,7 +72,10 @@ def test_the_order_of_the_table_does_not_move_a_speaker(folder):
         ("", "expected rows with columns path, speaker, seconds, text"),
         ("path\tspeaker\n", "expected rows with columns"),
         ("path\tspeaker\ttext\na.flac\tann\tYES\n", "expected rows with columns"),
-        ("path\tspeaker\tseconds\ttext\na.flac\tann\t1.0\t \n", "line 2: path, text or another column is missing"),
+        (
+            "path\tspeaker\tseconds\ttext\na.flac\tann\t1.0\t \n",
+            "line 2: path, text or another column is missing",
+        ),
         ("path\tspeaker\tseconds\ttext\na.flac\tann\n", "line 2: path, text or another column is missing"),
         ("path\tspeaker\tseconds\ttext\ngone.flac\tann\t1.0\tYES\n", "line 2: there is no file .*gone.flac"),
         ("path\tspeaker\tseconds\ttext\na.flac\tann\tlong\tYES\n", "line 2: found 'long', expected a number"),

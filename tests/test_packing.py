@@ -1,0 +1,190 @@
+"""A recogniser from its float form to words: lowered as one package, heard in chunks, judged, trained on."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from command_line import refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spoken_tones import SMALL, learned, write_sets
+
+from nnaq.crossing import Reporter
+from nnaq.errors import DataError
+from nnaq.evaluation import evaluate
+from nnaq.export.read import read_lowered
+from nnaq.ir.text import print_graph
+from nnaq.package import open_package
+from nnaq.packing import lower_recogniser
+from nnaq.passes import MakeStreaming
+from nnaq.quantize.recipe import load_recipe
+from nnaq.targets import load_target
+from nnaq.tasks.recordings import read_audio
+from nnaq.tasks.transducer_parts import part_graphs
+from nnaq.train.checkpoint import write_tensors
+from nnaq.train.config import Config
+from nnaq.train.replicas import Replicas
+from nnaq.train.run import Run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """data/, the sets; recogniser/, the float model; calibrate/ and evaluate/; package/, the lowered one."""
+    made = tmp_path_factory.mktemp("tones")
+    for name in ("data", "recogniser", "calibrate", "evaluate"):
+        (made / name).mkdir()
+    write_sets(made / "data")
+    task = learned(made / "data")
+    task.ship(made / "recogniser", {"seed": 0}, exact=False)
+    write_tensors(made / "start.safetensors", task.module.state_dict(), {})
+    for number in range(12):
+        shutil.copy(made / "data" / f"m{number}0.flac", made / "calibrate")
+    for path in (*(made / "data").glob("f*.flac"), made / "data" / "test.tsv"):
+        shutil.copy(path, made / "evaluate")
+    lower(made, made / "package")
+    return made
+
+
+def lower(tones, out, model="recogniser", recipe="recogniser", target="edge8"):
+    return lower_recogniser(
+        tones / model, tones / "calibrate", out, load_target(target), load_recipe(recipe), tones / "evaluate"
+    )
+
+
+# --- the package
+
+
+def test_the_integers_hear_the_words(tones):
+    report = json.loads((tones / "package" / "report.json").read_text())
+    rate = report["accuracy"]["word_error_rate"]
+    assert rate["float"] <= 0.1 and rate["integer"] <= 0.1
+    assert report["accuracy"]["words_changed"]["integer"] <= 0.1
+    assert report["checks"]["file_equals_simulator"]["mismatches"] == 0
+    assert not report["islands"]
+
+
+def test_the_parts_are_models_of_their_own_that_meet_in_codes(tones):
+    package = open_package(tones / "package")
+    for name in ("encoder", "predictor", "joint"):
+        part = read_lowered(tones / "package" / "parts" / f"{name}.onnx")
+        assert print_graph(part) == print_graph(getattr(package.graphs, name))
+    encoder, predictor, joint = package.graphs.encoder, package.graphs.predictor, package.graphs.joint
+    assert encoder.types["hear"] == joint.types["hear"] and predictor.types["read"] == joint.types["read"]
+    assert joint.types[joint.outputs[0].name].dtype == "i16"
+    assert encoder.states and predictor.states and not joint.states
+
+
+@pytest.fixture(scope="module")
+def package(tones):
+    return open_package(tones / "package")
+
+
+@given(st.lists(st.integers(1, 9000), min_size=1, max_size=5), st.integers(0, 3), st.sampled_from([1, 3]))
+@settings(max_examples=12, deadline=None)
+def test_words_do_not_depend_on_how_sound_arrives(tones, package, sizes, number, beam):
+    audio = read_audio(tones / "evaluate" / f"f0{number}.flac", 16000)
+    whole = [*(transcriber := package.transcriber(beam)).feed(audio), *transcriber.finish()]
+    pieces = np.split(audio, np.clip(np.cumsum(sizes), 0, len(audio)))
+    words = [word for piece in pieces for word in transcriber.feed(piece)] + transcriber.finish()
+    assert words == whole
+
+
+def test_words_come_while_the_sound_goes_on(tones, package):
+    audio = read_audio(tones / "evaluate" / "f00.flac", 16000)
+    transcriber = package.transcriber()
+    before = transcriber.feed(audio[: len(audio) * 3 // 4])
+    after = transcriber.feed(audio[len(audio) * 3 // 4 :]) + transcriber.finish()
+    assert before and after
+    seconds = [word.seconds for word in before + after]
+    assert seconds == sorted(seconds) and seconds[-1] <= len(audio) / 16000 + 0.06
+
+
+def test_silence_and_nothing_have_no_words(package):
+    transcriber = package.transcriber()
+    assert transcriber.feed(np.zeros(0, np.float32)) == [] and transcriber.finish() == []
+    assert transcriber.transcribe(np.zeros(0, np.float32)) == ""
+
+
+def test_evaluation_counts_what_is_wrong(tones, package):
+    found = evaluate(package, tones / "evaluate", "test.tsv", 1, Reporter())
+    assert found.errors.total == 20
+    table = found.to_json()
+    assert table["word_error_rate"] == found.errors.rate <= 0.1
+    assert table["interval_95"][0] <= found.errors.rate <= table["interval_95"][1]
+    assert len(table["texts"]) == 8 and table["sound_seconds"] > 4
+    with pytest.raises(DataError, match=r"there is no .*orders.tsv"):
+        evaluate(package, tones / "evaluate", "orders.tsv", 1, Reporter())
+
+
+# --- trained through its own integers
+
+
+def test_what_was_trained_through_the_integers_is_what_is_lowered(tones):
+    options = {**SMALL, "speeds": list(SMALL["speeds"])}
+    config = Config.model_validate(
+        {
+            "task": "speech",
+            "data": str(tones / "data"),
+            "start": str(tones / "start.safetensors"),
+            "options": options,
+            "training": {"epochs": 1, "rate": 1e-3},
+            "emulation": {"recipe": "recogniser", "target": "edge8"},
+        }
+    )
+    summary = Run(config, tones / "aware", Replicas()).go()
+    assert summary["dev"]["wer"] < 0.2
+    lower(tones, tones / "aware_package", "aware", str(tones / "aware" / "recipe.toml"))
+    trained = MakeStreaming().run(read_lowered(tones / "aware" / "model.onnx"))
+    shipped = read_lowered(tones / "aware_package" / "model.onnx")
+    assert print_graph(trained) == print_graph(shipped)
+    assert trained.constants.keys() == shipped.constants.keys()
+    for name, array in trained.constants.items():
+        np.testing.assert_array_equal(array, shipped.constants[name])
+
+
+# --- the command line
+
+
+def test_commands_write_down_and_count(tones, nnaq):
+    sound = [str(tones / "evaluate" / f"f0{number}.flac") for number in (0, 1)]
+    told = nnaq("transcribe", tones / "package", *sound)
+    assert told.code == 0
+    assert [line.partition(": ")[2].strip() for line in told.out.splitlines()] == ["YES YES YES", "NO NO"]
+    words = json.loads(nnaq("transcribe", tones / "package", sound[1], "--json").out)[sound[1]]
+    assert [word["word"] for word in words] == ["NO", "NO"]
+    counted = json.loads(nnaq("evaluate", tones / "package", "--data", tones / "evaluate", "--json").out)
+    assert counted["total"] == 20
+
+
+def test_wrong_input_is_told_in_one_sentence(tones, tmp_path, nnaq):
+    sound = tones / "evaluate" / "f00.flac"
+    refused(nnaq("transcribe", tones / "recogniser", sound), "lower it first")
+    refused(nnaq("transcribe", tmp_path, sound), "is no recogniser")
+    soundfile.write(tmp_path / "low.wav", np.zeros(800), 8000)
+    refused(nnaq("transcribe", tones / "package", tmp_path / "low.wav"), "8000 Hz")
+    refused(nnaq("evaluate", tones / "package", "--data", tmp_path), "there is no", "test.tsv")
+
+
+def test_parameters_of_another_model_are_refused(tones, tmp_path):
+    shutil.copytree(tones / "recogniser", tmp_path / "broken")
+    table = tmp_path / "broken" / "recogniser.toml"
+    table.write_text(table.read_text().replace("hidden = 24", "hidden = 32"))
+    with pytest.raises(DataError, match="does not hold the parameters"):
+        lower(tmp_path.parent, tmp_path / "out", tmp_path / "broken")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_that_is_no_transducer_has_no_parts(tones):
+    with pytest.raises(DataError, match="is no transducer"):
+        part_graphs(open_package(tones / "package").graphs.encoder)
