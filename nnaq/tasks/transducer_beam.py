@@ -8,8 +8,11 @@ units at a frame and then the blank:
 
 The beam holds the `width` likeliest sequences after every frame, each once: two alignments of the same
 sequence are one hypothesis, their probabilities added. Within a frame the `width` likeliest that have said
-n + 1 units at it follow from those that have said n. With a beam as wide as there are sequences the score
-of each is log p(y | frames) itself.
+n + 1 units at it follow from those that have said n. One that is no likelier than `width` others that are
+through with the frame is not followed: every further step only makes it less likely. That saves most of the
+work where nothing is said, and costs what its alignments would have added to others; it is followed where the
+sequence itself is through already by another alignment. With a beam as wide as there are sequences nothing
+is left out, and the score of each is log p(y | frames) itself.
 
 Logits are integer codes of one `scale` (or reals, scale 1); zero points cancel in the softmax. Log-softmax
 and sums are host arithmetic in float64: they are not among the integers that are equal everywhere, so that
@@ -67,8 +70,7 @@ class Beam:
     width: sequences after every frame
     most: units per frame; a longer burst is found as an alignment that parts it over neighbouring frames
     expand_beam: a unit whose log-probability lies more than this below that of the step's likeliest, the
-        blank included, is not tried. It is what makes the search quick: where blank is nearly certain, no
-        unit is. With the default all are tried.
+        blank included, is not tried; with the default all are
 
     Units are certain once all hypotheses begin with them. They bear the frames at which the likeliest one
     said them, and no unit that follows bears an earlier one.
@@ -113,7 +115,7 @@ class Beam:
         for count in range(self.most + 1):
             for one in speaking:
                 _merge(passed, replace(one, score=one.score + step.ranked(one.labels)[BLANK]))
-            speaking = step.extended(speaking) if count < self.most else []
+            speaking = step.extended(speaking, passed) if count < self.most else []
         kept = tuple(sorted(passed.values(), key=lambda one: -one.score)[: self.width])
         return BeamStream(kept, {one.labels: step.reads[one.labels] for one in kept}, stream.frame + 1)
 
@@ -133,26 +135,42 @@ class _Frame:
             (self._ranks[labels],) = log_softmax.real(np, {}, codes.astype(np.float64) * self.beam.scale)
         return self._ranks[labels]
 
-    def extended(self, hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
-        """The likeliest of these with one unit more."""
+    def extended(
+        self, hypotheses: Sequence[Hypothesis], passed: Mapping[Labels, Hypothesis]
+    ) -> list[Hypothesis]:
+        """The likeliest of these with one unit more, without those that cannot end in the beam.
+
+        passed: the hypotheses that are through with this frame; another alignment of one of them is of use
+        """
         if not hypotheses:
             return []
+        scores = self._scores_of_units(hypotheses)
+        best = np.argsort(-scores, axis=None, kind="stable")[: self.beam.width]
+        places = zip(*np.unravel_index(best, scores.shape), strict=True)
+        longer = [
+            hypotheses[row].saying(int(unit), self.number, float(scores[row, unit])) for row, unit in places
+        ]
+        least = self._least(passed)
+        kept = [one for one in longer if one.score > least or one.labels in passed]
+        for one in kept:
+            self._read(one.labels)
+        return kept
+
+    def _scores_of_units(self, hypotheses: Sequence[Hypothesis]) -> np.ndarray:
+        """Scores with one unit more, of every hypothesis and unit, [H, V]; -inf where it is not tried."""
         ranks = np.stack([self.ranked(one.labels) for one in hypotheses])
         tried = ranks >= ranks.max(axis=1, keepdims=True) - self.beam.expand_beam
         tried[:, BLANK] = False
-        scores = np.where(tried, ranks + np.array([[one.score] for one in hypotheses]), -np.inf)
-        best = np.argsort(-scores, axis=None, kind="stable")[: min(self.beam.width, int(tried.sum()))]
-        rows, units = (places.tolist() for places in np.unravel_index(best, scores.shape))
-        return [
-            self._read(hypotheses[row], unit, float(scores[row, unit]))
-            for row, unit in zip(rows, units, strict=True)
-        ]
+        return np.where(tried, ranks + np.array([[one.score] for one in hypotheses]), -np.inf)
 
-    def _read(self, before: Hypothesis, label: int, score: float) -> Hypothesis:
-        after = before.saying(label, self.number, score)
-        if after.labels not in self.reads:
-            self.reads[after.labels] = self.beam.parts.read(self.reads[before.labels][1], label)
-        return after
+    def _least(self, passed: Mapping[Labels, Hypothesis]) -> float:
+        """The score of the last place in the beam, -inf while it is free."""
+        scores = sorted((one.score for one in passed.values()), reverse=True)
+        return scores[self.beam.width - 1] if len(scores) >= self.beam.width else -math.inf
+
+    def _read(self, labels: Labels) -> None:
+        if labels not in self.reads:
+            self.reads[labels] = self.beam.parts.read(self.reads[labels[:-1]][1], labels[-1])
 
 
 def _merge(found: dict[Labels, Hypothesis], one: Hypothesis) -> None:

@@ -79,7 +79,9 @@ def plain_search(parts, frames, width, most, expand_beam):
                 for unit in range(1, len(steps[labels]))
                 if steps[labels][unit] >= max(steps[labels]) * math.exp(-expand_beam)
             }
-            speaking = dict(sorted(longer.items(), key=lambda pair: -pair[1])[:width])
+            likeliest = dict(sorted(longer.items(), key=lambda pair: -pair[1])[:width])
+            least = sorted(passed.values(), reverse=True)[width - 1] if len(passed) >= width else 0.0
+            speaking = {labels: p for labels, p in likeliest.items() if p > least or labels in passed}
             for labels in speaking:
                 reads[labels] = parts.read(reads[labels[:-1]][1], labels[-1])
         beam = dict(sorted(passed.items(), key=lambda pair: -pair[1])[:width])
@@ -131,6 +133,16 @@ def test_a_stream_is_a_value(seed):
     assert (again, later.hypotheses) == (said, after.hypotheses)
 
 
+def test_nothing_is_asked_in_silence():
+    """Where blank is nearly certain, the joint is asked once per hypothesis, and the predictor never."""
+    parts = Sure()
+    beam = Beam(parts, width=4, most=3)
+    _, stream = beam.feed(beam.start(), np.zeros((3, 1)))
+    before = parts.joints, parts.reads
+    beam.feed(stream, np.zeros((5, 1)))
+    assert (parts.joints - before[0], parts.reads - before[1]) == (5 * 4, 0)
+
+
 @settings(max_examples=30)
 @given(seeds)
 def test_a_sequence_in_the_beam_is_read_once(seed):
@@ -138,6 +150,23 @@ def test_a_sequence_in_the_beam_is_read_once(seed):
     parts = DrawnParts(seed, 3)
     transcribe(Beam(parts, SCALE, width=200, most=2), drawn_frames(seed, 3))
     assert len(parts.reads) == len(set(parts.reads))
+
+
+class Sure:
+    """Blank is nearly certain, the fewer units the likelier; counts what it is asked."""
+
+    joints = reads = 0
+
+    def start(self):
+        return np.array(0), 0
+
+    def read(self, state, label):
+        self.reads += 1
+        return np.array(state + 1), state + 1
+
+    def logits(self, f, g):
+        self.joints += 1
+        return np.array([20.0, 0.0, 1.0])
 
 
 class Spoken:
