@@ -14,7 +14,7 @@ from nnaq.ir.graph import Graph, Node
 from nnaq.ir.op import Signature, lookup
 from nnaq.ir.types import TensorType, storage
 
-# Operators that move flags about without a change of them.
+# Operators that move entries about without a change of them.
 MOVEMENT = frozenset(("dequantize", "expand", "fake_quantize", "quantize", "rescale", "reshape", "transpose"))
 
 

@@ -37,7 +37,7 @@ from nnaq.ir.types import TensorType, storage
 from nnaq.kernels.cut_and_join import widths
 from nnaq.kernels.movement import TO_THE_END
 from nnaq.passes.manager import Keeps, Pass
-from nnaq.passes.time_facts import beginning, numbers
+from nnaq.passes.time_facts import beginning, is_state, numbers
 from nnaq.passes.time_rules import CONVOLUTIONS, RECURRENT, judge, state_positions, window_padding
 
 LARGEST_STEP = 64  # frames that a model may take at a time
@@ -108,9 +108,9 @@ class _Streaming:
 
     def recurrent(self, node: Node) -> Node:
         """The node, its beginnings read from states and its ends written to them."""
-        inputs, existing = list(node.inputs), {state.input for state in self.before.states}
+        inputs = list(node.inputs)
         for position, result in state_positions(node).items():
-            if inputs[position] not in existing:
+            if not is_state(self.before, inputs[position]):
                 inputs[position] = self.remembered(node.outputs[result], inputs[position])
         return replace(node, inputs=tuple(inputs))
 
@@ -166,8 +166,8 @@ class _Streaming:
         """concat: a constant in front of frames from a state."""
         front, x = node.inputs[0], node.inputs[-1]
         axis = numbers(node, "axis")[0] % self.types[x].rank
-        states = {state.input for state in self.before.states}
-        if axis in time_axes(self.types[x], self.names) and len(node.inputs) == 2 and front not in states:
+        along_time = axis in time_axes(self.types[x], self.names)
+        if along_time and front != x and not is_state(self.before, front):
             frames, initial = self.types[front].shape[axis], beginning(self.before, front, self.names)
             assert isinstance(frames, int)
             yield from self.joined(node, x, axis, frames, node.outputs[0], initial)

@@ -27,7 +27,7 @@ from nnaq.ir.dims import Dim, linear
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.time import time_axes
 from nnaq.ir.types import TensorType
-from nnaq.passes.known import Known
+from nnaq.passes.known import MOVEMENT, Known
 
 WHOLE = "over a chunk it is another function than over the recording; use a running or cached form"
 POSITIONS = "positions begin anew in every chunk, only their differences and comparisons stay what they are"
@@ -109,8 +109,8 @@ class Place:
         return beginning(self.graph, value, self.names)
 
     def is_state(self, value: str) -> bool:
-        """Whether a value is the state of a graph that has states already."""
-        return value in {state.input for state in self.graph.states}
+        """Whether a value is a state that the graph has already."""
+        return is_state(self.graph, value)
 
     def counts(self) -> Mapping[str, int]:
         """What is left of positions when they are added, subtracted and compared."""
@@ -138,3 +138,10 @@ def beginning(graph: Graph, value: str, names: frozenset[str]) -> np.ndarray | N
     if not value or time_axes(graph.types[value], names):
         return None
     return Known(graph, dict.fromkeys(names, 1))(value)
+
+
+def is_state(graph: Graph, value: str) -> bool:
+    """Whether a value is a state of the graph, as it is or moved about."""
+    while value in graph.producer and graph.producer[value].op in MOVEMENT:
+        value = graph.producer[value].inputs[0]
+    return any(value == state.input for state in graph.states)

@@ -8,6 +8,8 @@ import torch
 import whole_utterances as whole
 from hypothesis import given
 from hypothesis import strategies as st
+from streaming_models import WIDTH as streaming_width
+from streaming_models import ConformerBlock, GatedRecurrent, TransducerEncoder
 
 from nnaq import passes, pipeline
 from nnaq.errors import StreamError
@@ -128,6 +130,15 @@ def test_what_streams_already_stays_as_it_is(block):
     assert MakeStreaming().run(streaming(block)) == streaming(block)
 
 
+@pytest.mark.parametrize("block", [ConformerBlock, TransducerEncoder, GatedRecurrent])
+def test_states_that_a_model_has_of_its_own_stay(block):
+    module, after = block().eval(), {name: f"{name}_next" for name in block.states()}
+    example = torch.zeros(1, 4, streaming_width), *block.states().values()
+    options = ImportOptions(time={"x": 1}, states=after)
+    graph = pipeline.simplify(load(module, example, options, ("y", *after.values())).graph)
+    assert passes.run(graph, [MakeStreaming()]) == graph
+
+
 def test_states_are_named_by_what_they_are_the_past_of():
     assert [s.name for s in streaming(whole.Recurrences).states] == [
         "first.lstm.h.past",
@@ -221,14 +232,22 @@ def joined(front: tuple[float, ...]):
     )[0]
 
 
-def convolution(build: Builder, x: str) -> str:
-    """A conv1d with padding of its own, behind two frames that are joined in front: T + 2 + 1 - 3."""
-    (turned,) = build.node(
-        "transpose", [build.node("reshape", [x], {"shape": (0, 4, 1)})[0]], {"perm": (2, 1, 0)}
-    )
-    attrs = {"stride": 1, "dilation": 1, "padding": (1, 0), "groups": 1, "activation": "none"}
-    (y,) = build.node("conv1d", [turned, weight(build, 4, 4, 4)], attrs)
-    return build.node("transpose", [y], {"perm": (2, 1, 0)})[0]
+def over_time(op: str, *weights: int, **attrs):
+    """A node over [1,4,T], time turned behind the features for it and back."""
+
+    def make(build, x):
+        (frames,) = build.node("reshape", [x], {"shape": (0, 4, 1)})
+        (turned,) = build.node("transpose", [frames], {"perm": (2, 1, 0)})
+        (y,) = build.node(op, [turned, *([weight(build, *weights)] if weights else [])], attrs)
+        return build.node("transpose", [y], {"perm": (2, 1, 0)})[0]
+
+    return make
+
+
+def convolution(before: int, behind: int):
+    """A conv1d over four frames with padding of its own."""
+    attrs = {"stride": 1, "dilation": 1, "groups": 1, "activation": "none"}
+    return over_time("conv1d", 4, 4, 4, padding=(before, behind), **attrs)
 
 
 END = 2**31 - 1
@@ -237,7 +256,7 @@ STREAMS = {
     "a delay": chain(pad(3), cut_of(0, -3)),
     "a past of a past": chain(pad(2), node("relu"), pad(1), cut_of(2, -1)),
     "every other frame": chain(cut_of(1, END, 2)),
-    "padding of the convolution's own": chain(pad(2), convolution),
+    "padding of the convolution's own": chain(pad(2), convolution(1, 0)),
     "frames in halves": chain(node("reshape", shape=(-1, 2)), node("relu"), node("reshape", shape=(-1, 4))),
     "differences of positions": lambda build, x: build.node(
         "add", [x, build.node("reshape", [distances(build, x)], {"shape": (-1, 1)})[0]]
@@ -315,6 +334,14 @@ def mean_so_far(build: Builder, x: str) -> str:
 
 REFUSED = {
     "right padding": (pad(1, 1), "pad .* behind"),
+    "right padding of the convolution's own": (convolution(2, 1), "by 2 before and 1 behind"),
+    "padding of a pool": (over_time("max_pool", kernel=(2,), stride=(1,), padding=(1, 0)), "by 1 before"),
+    "frames spread": (
+        over_time(
+            "conv_transpose1d", 4, 4, 2, stride=2, dilation=1, padding=(0, 0), output_padding=0, groups=1
+        ),
+        "mixes neighbours",
+    ),
     "mirrored padding": (pad(1, 0, "edge"), "mode 'edge'"),
     "frames lost": (cut_of(2, END), "whole frames"),
     "a port with a past": (pad(2), "no stretch of the whole"),

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from nnaq.models.causal import RecurrentLayer
 
-BLANK = 0
-
 
 class Predictor(nn.Module):
     """Labels so far to a vector each: embedding, LSTM, layer norm. y int64 [U,N] to [U,N,width]."""

@@ -99,6 +99,8 @@ class LogMelModule(nn.Module):
     def in_steps(self, heard: Tensor) -> Tensor:
         """Frames [T,N,bands] stacked: [T / stride,N,features]; before the first one there is silence."""
         steps = stacked(heard, self.log_mel.stride) if self.log_mel.stride > 1 else heard
+        if self.log_mel.stack == self.log_mel.stride:
+            return steps
         before = -(-self.log_mel.stack // self.log_mel.stride) - 1
         padded = functional.pad(steps, (0, 0, 0, 0, before, 0))
         past = [padded[n : n - before] for n in range(before)]

@@ -33,7 +33,8 @@ import numpy as np
 
 from nnaq.errors import DataError
 from nnaq.kernels import log_softmax
-from nnaq.tasks.transducer_search import BLANK, Parts, Said, State, at_least_one
+from nnaq.tasks.transducer_search import Parts, Said, State, at_least_one
+from nnaq.tasks.units import BLANK
 
 Labels = tuple[int, ...]
 Read = tuple[np.ndarray, State]

@@ -23,8 +23,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from nnaq.errors import DataError
+from nnaq.tasks.units import BLANK
 
-BLANK = 0
 State = Any  # what a predictor remembers; nobody but the parts looks into it
 
 

@@ -154,6 +154,30 @@ def test_integers_are_within_a_decibel(crossed):
     assert error_db(integer, module, [noise(4000, seed) for seed in range(10, 14)]) < 1.0
 
 
+class Scored(torch.nn.Module):
+    """A front-end within a model: two scores per step."""
+
+    def __init__(self):
+        super().__init__()
+        self.front, self.score = LogMelModule(PLAIN), torch.nn.Linear(PLAIN.features, 2)
+
+    def forward(self, x):
+        return self.score(self.front(x))
+
+
+def test_one_override_gives_a_front_end_its_bits_within_a_model():
+    model = Scored().eval()
+    recipe = RECIPE.replace('"16"', '"8"') + "[[overrides]]\nregex = 'front\\..*'\nactivations = \"16\"\n"
+    options = nnaq.ImportOptions(time={"x": 0}, shapes={"x": ("T", "N", PLAIN.hop)})
+    recordings = [{"x": model.front.hops(noise(4000))}]
+    example = (torch.zeros(4, 2, PLAIN.hop),)
+    made = nnaq.lower(model, example, recordings, recipe=parse_recipe(recipe), options=options)
+    integer = made.crossing.integer
+    logarithm, score = (next(n for n in integer.nodes if n.op == op) for op in ("log", "fully_connected"))
+    found = [integer.types[v].dtype for v in (logarithm.inputs[0], logarithm.outputs[0], score.outputs[0])]
+    assert found == ["i32", "i16", "i8"]
+
+
 def test_reference_kernels_and_the_exported_file_give_the_same(crossed):
     module, integer = crossed
     feeds = {"x": module.hops(noise(120, 5))}
