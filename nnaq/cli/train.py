@@ -16,10 +16,23 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[
-        Path, typer.Option("--config", help="A .toml file that says what is trained on what, and how.")
-    ],
     out: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")],
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", help="A .toml file that says what is trained on what, and how; or one that ships."
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", help="With --model: the configuration TASK_MODEL, which ships.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="For speech: rnnt, convrnnt, conformer or contextnet."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The folder of data; configurations that ship name none.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's last checkpoint, bit for bit.")
     ] = False,
@@ -40,7 +53,11 @@ def train(
     With a recipe in the file's [emulation] the forward pass is the accelerator's own, kernel by kernel,
     and the folder gets the integer graph as model.onnx besides the parameters that were best on the
     development set, checkpoints, logs, and a summary with figures on the test set. A training that was
-    killed is repeated with --resume and ends the same. Several processes train one model together:
+    killed is repeated with --resume and ends the same. A recogniser of speech needs no file:
+
+    nnaq train --task speech --model rnnt --data AN4 -o out
+
+    Several processes train one model together:
 
     torchrun --nproc-per-node 2 -m nnaq train --config words.toml -o out
     """
@@ -51,7 +68,12 @@ def train(
     from nnaq.train.replicas import replicas
     from nnaq.train.run import Run
 
-    chosen = load_config(config, change)
+    if config is None and (task is None or model is None):
+        raise NnaqError("nothing says what to train; give --config FILE, or --task and --model")
+    if config is not None and (task or model):
+        raise NnaqError("--task and --model name a configuration, --config another; give one of them")
+    named = [] if data is None else [f"data={json.dumps(str(data))}"]
+    chosen = load_config(config or f"{task}_{model}", [*named, *change])
     with replicas() as here, watching(chosen.training.epochs, quiet=as_json or not here.is_first) as watch:
         summary = Run(chosen, out, here, watch).go(resume, force)
     if not here.is_first:

@@ -2,7 +2,7 @@
 
     m = local(x)                       convolutions over (time, bands), then one map of bands
     c = global(m)                      blocks whose dilation doubles, each scaled by what was heard so far
-    y = lstm(P [m, c])                 the layers of `LstmEncoder`
+    y = lstm(norm(P [m, c]))           the layers of `LstmEncoder`
 
 The local part sees a few frames, the global one tens to hundreds, the LSTM layers all of the past. Either
 may be left out (the ablations): without both it is the LSTM encoder alone. Batch norm follows its convolution
@@ -90,7 +90,8 @@ class ConvRnntEncoder(nn.Module):
     local, kernel, maps: channels, kernel and maps of LocalEncoder; () leaves it out
     channels, inner, blocks, squeeze: of GlobalEncoder, which hears the local part's maps, or the features
         without it; blocks = 0 leaves it out, squeeze = 0 its squeeze-excites
-    joined: the width of what the LSTM layers hear, of no use where both parts are left out
+    joined: the width of what the LSTM layers hear, of no use where both parts are left out; a layer norm
+        brings it to the size of normalised features, without which the LSTM layers learn little for long
     hidden, layers, projection, reduction, dropout: of LstmEncoder
     """
 
@@ -105,7 +106,10 @@ class ConvRnntEncoder(nn.Module):
         self.local = LocalEncoder(stack, bands, local, kernel, maps) if local else None
         heard = self.local.width if self.local else features
         self.global_ = GlobalEncoder(heard, channels, inner, blocks, squeeze, dropout) if blocks else None
-        self.join = nn.Linear(heard + (channels if blocks else 0), joined) if local or blocks else None
+        self.join = None
+        if local or blocks:
+            width = heard + (channels if blocks else 0)
+            self.join = nn.Sequential(nn.Linear(width, joined), nn.LayerNorm(joined))
         inputs = joined if self.join else features
         self.lstm = LstmEncoder(inputs, hidden, layers, projection, reduction, dropout)
         self.width, self.reduction = self.lstm.width, reduction

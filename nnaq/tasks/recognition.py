@@ -2,8 +2,9 @@
 
     sound -> (speed, noise) -> log mel features -> normalised -> (SpecAugment) -> transducer -> words
     loss     of the transducer over all alignments, with a share of connectionist temporal classification
-             (CTC) on the encoder alone while the model is a float module: it finds alignments sooner. With
-             the share 1 the encoder trains alone, judged by its own best path: where a transducer starts
+             (CTC) on the encoder while the model is a float module: it finds alignments sooner, the more so
+             where the encoder trains alone in the first epochs. Where CTC is all of the loss, the encoder is
+             judged by its own best path
     judged   by word errors of greedy search
 
 The data is a folder of AN4, of Picovoice's speech-to-intent orders, or one that holds both as `an4` and
@@ -13,6 +14,7 @@ AN4, development and test are its own, so that figures compare with those of oth
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nnaq.errors import DataError
 from nnaq.frontends import ImportOptions
 from nnaq.ir.graph import Graph
 from nnaq.models.sizes import make_transducer
@@ -41,8 +44,35 @@ from nnaq.tasks.transducer_loss import transducer_loss
 from nnaq.tasks.transducer_parts import part_graphs
 from nnaq.tasks.units import BLANK, Kind, Units
 
+KEPT = 10  # hours of sound whose features stay in memory
+MEASURED = 2000  # utterances over which features are normalised, spread over the table
 EVALUATION_BATCH = 32
 CALIBRATION_UTTERANCES = 40
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What is asked of a transducer beside its own loss, while it is a float module.
+
+    auxiliary: CTC's share of the loss; alone: epochs at the beginning in which only the encoder trains, by
+    CTC; forgotten: share of the labels that the predictor reads as blanks, so that it learns no texts by
+    heart. Raises DataError for shares outside of 0 … 1.
+    """
+
+    auxiliary: float
+    alone: int
+    forgotten: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.auxiliary <= 1 and 0 <= self.forgotten < 1 and self.alone >= 0):
+            raise DataError(
+                f"auxiliary is 0 to 1, forgotten 0 to below 1 and alone 0 or more; found {self.auxiliary}, "
+                f"{self.forgotten} and {self.alone}"
+            )
+
+    def share(self, epoch: int) -> float:
+        """CTC's share in an epoch."""
+        return 1.0 if epoch < self.alone else self.auxiliary
 
 
 @runtime_checkable
@@ -59,7 +89,8 @@ class Batch:
 
     x: float32 [T,N,F], zeros after an utterance's end; steps: int64 [N], how many frames the encoder gives
     for each; targets: int64 [N,U], blanks after their end; counts: int64 [N], how many there are; y: int64
-    [U+1,N], what the predictor reads: the blank and then the targets, some of them forgotten.
+    [U+1,N], what the predictor reads: the blank and then the targets, some of them forgotten. share: of CTC
+    in the loss.
     """
 
     x: Tensor
@@ -67,28 +98,28 @@ class Batch:
     y: Tensor
     targets: Tensor
     counts: Tensor
+    share: float = 0.0
 
 
 class Sounds:
-    """The features of recordings at their own speed and at others, made when first asked for and kept."""
+    """The features of recordings at their own speed and at others, made when first asked for.
+
+    Sets of up to KEPT hours are kept in memory, some 60 MB an hour and speed; larger ones are read anew.
+    """
 
     def __init__(self, utterances: Sequence[Spoken], log_mel: LogMel, augment: Augment) -> None:
         self.utterances, self.log_mel, self.augment = utterances, log_mel, augment
-        self._audio: dict[int, np.ndarray] = {}
-        self._features: dict[tuple[int, float], np.ndarray] = {}
+        if sum(utterance.seconds for utterance in utterances) <= 3600 * KEPT:
+            self.audio, self.plain = cache(self.audio), cache(self.plain)  # type: ignore[method-assign]
 
     def audio(self, number: int) -> np.ndarray:
-        if number not in self._audio:
-            self._audio[number] = read_audio(self.utterances[number].path, SAMPLE_RATE)
-        return self._audio[number]
+        """Samples float32."""
+        return read_audio(self.utterances[number].path, SAMPLE_RATE)
 
     def plain(self, number: int, speed: float = 1.0) -> np.ndarray:
         """Features float32 [T,F] without noise."""
-        key = number, speed
-        if key not in self._features:
-            only = replace(self.augment, speeds=(speed,), noise=None)
-            self._features[key] = self.log_mel(only(self.audio(number), np.random.default_rng(0)))
-        return self._features[key]
+        only = replace(self.augment, speeds=(speed,), noise=None)
+        return self.log_mel(only(self.audio(number), np.random.default_rng(0)))
 
     def drawn(self, number: int, generator: np.random.Generator) -> np.ndarray:
         """Features as the generator draws speed and noise; only what has noise is made anew."""
@@ -109,13 +140,12 @@ class RecognitionTask:
         sounds: tuple[Sounds, Sounds, Sounds],
         batch: int,
         mask: SpecAugment,
-        auxiliary: float,
-        forgotten: float,
+        teaching: Teaching,
     ) -> None:
         self.recogniser, self.module, self.hearing = recogniser, recogniser.module, recogniser.hearing
         self.train, self.development, self.test = sounds
         self.batch, self.mask = batch, mask
-        self.auxiliary, self.forgotten = auxiliary, forgotten
+        self.teaching = teaching
 
     @property
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -134,7 +164,8 @@ class RecognitionTask:
 
     def _augmented(self, numbers: Sequence[int], epoch: int, seed: int) -> Batch:
         drawn = [self._drawn(number, epoch, seed) for number in numbers]
-        return self._batch(drawn, np.random.default_rng([seed, epoch, *numbers]))
+        batch = self._batch(drawn, np.random.default_rng([seed, epoch, *numbers]))
+        return replace(batch, share=self.teaching.share(epoch))
 
     def _drawn(self, number: int, epoch: int, seed: int) -> tuple[np.ndarray, str]:
         generator = np.random.default_rng([seed, epoch, number])
@@ -152,14 +183,14 @@ class RecognitionTask:
             y[1 : 1 + len(found), place] = found
         targets = torch.from_numpy(y[1:].T.copy())
         if forget is not None:
-            y[forget.random(y.shape) < self.forgotten] = BLANK
+            y[forget.random(y.shape) < self.teaching.forgotten] = BLANK
         steps = [-(-len(features) // reduction) for features, _ in drawn]
         counts = torch.tensor([len(found) for found in labels])
         return Batch(torch.from_numpy(x), torch.tensor(steps), torch.from_numpy(y), targets, counts)
 
     def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
         """The transducer's loss per label, and a share of CTC's where the model shows its encoder."""
-        share = self.auxiliary if isinstance(model, Transducer) else 0.0
+        share = batch.share if isinstance(model, Transducer) else 0.0
         total, targets = batch.counts.sum().clamp(min=1), batch.targets
         if not share:
             return (
@@ -201,16 +232,19 @@ class RecognitionTask:
             transcriber = Transcriber(part_graphs(MakeStreaming().run(model.convert())), self.hearing)
             return [transcriber.transcribe(sounds.audio(n)) for n in range(len(sounds.utterances))]
         assert isinstance(model, Transducer)
-        features = [self.hearing.normalization(sounds.plain(n)) for n in range(len(sounds.utterances))]
+        features = [self._features(sounds, n) for n in range(len(sounds.utterances))]
         order = sorted(range(len(features)), key=lambda number: len(features[number]))
         heard = [""] * len(features)
         for start in range(0, len(order), EVALUATION_BATCH):
             numbers = order[start : start + EVALUATION_BATCH]
             batch = self._batch([(features[number], "") for number in numbers])
-            search = aligned if self.auxiliary == 1 else greedy
+            search = aligned if self.teaching.auxiliary == 1 else greedy
             for number, labels in zip(numbers, search(model, batch.x, batch.steps), strict=True):
                 heard[number] = self.hearing.units.decode(labels)
         return heard
+
+    def _features(self, sounds: Sounds, number: int) -> np.ndarray:
+        return self.hearing.normalization(sounds.plain(number))
 
     def ship(self, folder: Path, facts: Mapping[str, Any], exact: bool) -> None:
         """Write the recogniser into a folder, with what is to be known of its training."""
@@ -218,13 +252,20 @@ class RecognitionTask:
 
     def calibration(self) -> list[dict[str, np.ndarray]]:
         """About 40 training utterances, evenly spread over the table, with what is said in them."""
-        many = len(self.train.utterances)
-        spread = np.linspace(0, many - 1, min(CALIBRATION_UTTERANCES, many)).round().astype(int)
-        drawn = [
-            (self.hearing.normalization(self.train.plain(n)), self.train.utterances[n].text) for n in spread
-        ]
+        numbers = spread(len(self.train.utterances), CALIBRATION_UTTERANCES)
+        drawn = [(self._features(self.train, n), self.train.utterances[n].text) for n in numbers]
         batches = [self._batch([one]) for one in drawn]
         return [{"x": batch.x.numpy(), "y": batch.y.numpy()} for batch in batches]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` numbers below `count`, evenly spread.
+
+    >>> spread(5, 9), spread(100, 3)
+    ([0, 1, 2, 3, 4], [0, 50, 99])
+    """
+    places = np.linspace(0, count - 1, min(most, count)).round().astype(int)
+    return [int(place) for place in places]
 
 
 def whole(features: np.ndarray, reduction: int) -> np.ndarray:
@@ -247,6 +288,7 @@ def make_task(
     joint: int = 192,
     dropout: float = 0.2,
     auxiliary: float = 0.3,
+    alone: int = 0,
     forgotten: float = 0.2,
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1),
     noisy: float = 0.2,
@@ -261,12 +303,12 @@ def make_task(
     augment = Augment(speeds, speech.noise if noisy else None, noisy)
     parts = speech.train, speech.development, speech.test
     train, development, test = (Sounds(part, log_mel, augment) for part in parts)
-    normalization = Normalization.of(train.plain(n) for n in range(len(speech.train)))
+    normalization = Normalization.of(train.plain(n) for n in spread(len(speech.train), MEASURED))
     sizes = {"encoder": model, "predictor": predictor, "joint": joint, **(size or {})}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = make_transducer(log_mel.features, len(known), dropout=dropout, **sizes)
     hearing = Hearing(known, log_mel, normalization, module.reduction)
     mask = SpecAugment(bands, frequency_masks, frequency_width, time_masks, time_width)
-    recogniser = Recogniser(module, sizes, hearing)
-    return RecognitionTask(recogniser, (train, development, test), batch, mask, auxiliary, forgotten)
+    recogniser, teaching = Recogniser(module, sizes, hearing), Teaching(auxiliary, alone, forgotten)
+    return RecognitionTask(recogniser, (train, development, test), batch, mask, teaching)

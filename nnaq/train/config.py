@@ -38,11 +38,12 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nnaq.quantize.recipe_file import listed, said
+from nnaq.quantize.recipe_file import hint, listed, said
 from nnaq.targets.toml_lines import key_lines
 from nnaq.train.settings import Settings, TrainingError
 
 Key = tuple[str, ...]
+SHIPPED = Path(__file__).parent / "shipped"
 SET = 10**9  # stands for the line of what --set has changed: after all lines
 
 
@@ -77,11 +78,18 @@ class Config(_Table):
         return {key: value for key, value in made.items() if value != {}}
 
 
-def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
-    """A configuration file, with `KEY=VALUE` changes such as `training.epochs=3`.
+def load_config(name_or_path: str | Path, changes: Sequence[str] = ()) -> Config:
+    """A configuration that nnaq ships, or a file, with `KEY=VALUE` changes such as `training.epochs=3`.
 
     Raises TrainingError with all mistakes at once: line, key, what was found and what is expected.
     """
+    shipped = shipped_configs()
+    path = shipped.get(str(name_or_path), Path(name_or_path))
+    if not path.exists():
+        raise TrainingError(
+            f"config {path} cannot be read: it is neither a file nor one of {', '.join(shipped)}"
+            f"{hint(str(path), shipped)}"
+        )
     try:
         text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
@@ -97,6 +105,11 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         mistakes = sorted((_mistake(one, lines) for one in error.errors()), key=lambda mistake: mistake[0])
         raise TrainingError(listed(f"config {path}", [told for _, told in mistakes])) from None
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configurations that come with nnaq, by name: TASK_MODEL."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
 
 
 def _changed(tables: dict[str, Any], change: str) -> Key:

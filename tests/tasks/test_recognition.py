@@ -1,5 +1,6 @@
 """Speech recognition by transducers on a folder of tones: batches a seed repeats, and a model that learns."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from spoken_tones import SMALL, learned, write_orders, write_sets, write_table
 
 from nnaq.errors import DataError
 from nnaq.tasks.recogniser import read_recogniser
-from nnaq.tasks.recognition import make_task, whole
+from nnaq.tasks.recognition import Teaching, make_task, whole
 from nnaq.tasks.speech_sets import read_speech
 from nnaq.tasks.transducer_loss import transducer_loss
 from nnaq.train.task import Shipping, Task
@@ -43,7 +44,8 @@ def test_it_is_a_task_that_ships(task):
 def test_an_epoch_is_drawn_from_its_seed_alone(task):
     first, again = list(task.batches(2, seed=5)), task.batches(2, seed=5)
     for place, batch in enumerate(first):
-        assert all(torch.equal(getattr(batch, name), getattr(again[place], name)) for name in vars(batch))
+        for name in ("x", "steps", "y", "targets", "counts"):
+            assert torch.equal(getattr(batch, name), getattr(again[place], name))
     assert sum(len(batch.steps) for batch in first) == len(task.train.utterances)
     assert any(not torch.equal(a.x, b.x) for a, b in zip(first, task.batches(3, seed=5), strict=True))
 
@@ -69,10 +71,8 @@ def test_the_auxiliary_share_weighs_ctc_against_the_transducer(folder, task):
     batch = task.batches(0, seed=0)[0]
     losses = {}
     for share in (0.0, 0.25, 1.0):
-        task.auxiliary = share
         with torch.no_grad():
-            losses[share] = task.loss(task.module.eval(), batch)
-    task.auxiliary = 0.3
+            losses[share] = task.loss(task.module.eval(), replace(batch, share=share))
     torch.testing.assert_close(losses[0.25], 0.75 * losses[0.0] + 0.25 * losses[1.0])
     logits = task.module(batch.x, batch.y)
     plain = transducer_loss(logits, batch.targets, batch.steps, batch.counts, 0, "sum")
@@ -91,6 +91,7 @@ def test_what_pads_an_utterance_does_not_touch_its_loss(task):
             batch.y[: count + 1, n : n + 1],
             batch.targets[n : n + 1, :count],
             batch.counts[n : n + 1],
+            batch.share,
         )
         alone += float(task.loss(task.module, single).detach()) * count
     together = float(task.loss(task.module, batch).detach()) * int(batch.counts.sum())
@@ -109,10 +110,17 @@ def test_the_model_learns_the_words_and_ships(folder, tmp_path):
         assert again.hearing.units.decode(again.greedy(x)) == task.test.utterances[n].text
 
 
+def test_the_encoder_trains_alone_at_first(folder):
+    task = make_task(folder, alone=2, auxiliary=0.25, **SMALL)
+    assert [task.batches(epoch, seed=0)[0].share for epoch in range(4)] == [1.0, 1.0, 0.25, 0.25]
+    with pytest.raises(DataError, match="auxiliary is 0 to 1"):
+        make_task(folder, auxiliary=1.5, **SMALL)
+
+
 def test_an_encoder_alone_learns_the_words_and_is_judged_by_its_best_path(folder):
     task = learned(folder, auxiliary=1.0)
     assert task.evaluate(task.module)["wer"] < 0.1
-    task.auxiliary = 0.0
+    task.teaching = Teaching(0.3, 0, 0.0)
     assert task.evaluate(task.module)["wer"] > 0.5  # nobody trained the rest
 
 
@@ -129,7 +137,7 @@ def test_two_sets_are_joined_and_an4_judges(tmp_path):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="no folders an4 and s2i"):
+    with pytest.raises(DataError, match="no folders an4 and s2i, and no train-clean"):
         read_speech(Path(tmp_path))
 
 
