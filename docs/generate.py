@@ -9,7 +9,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
-from pages import command_line, evidence, latency, operators, passes, recipes, targets  # noqa: E402
+from pages import (  # noqa: E402
+    command_line,
+    evidence,
+    latency,
+    operators,
+    passes,
+    recipes,
+    recognition,
+    targets,
+)
 
 PAGES = {
     "docs/operators.md": operators.operators,
@@ -18,6 +27,7 @@ PAGES = {
     "docs/latency-model.md": latency.latency_model,
     "docs/cli.md": command_line.cli,
     "docs/recipes.md": recipes.recipes,
+    "docs/recognition.md": recognition.recognition,
     "docs/oracles.md": evidence.oracles,
     "README.md": evidence.readme,
 }

@@ -2,11 +2,12 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import soundfile
 from rich.console import Console
 from rich.table import Table
 
@@ -74,16 +75,25 @@ class Evaluation:
 def evaluate(package: Package, folder: Path, table: str, beam: int, reporter: Reporter) -> Evaluation:
     """Word errors of a package on the recordings of a table. Raises DataError."""
     texts = read_texts(folder, table)
-    transcriber, rate = package.transcriber(beam), package.hearing.log_mel.sample_rate
-    heard, samples, seconds = [], 0, 0.0
-    for path in reporter.track(texts, "transcribing", len(texts)):
-        audio = read_audio(folder / path, rate)
-        start = time.perf_counter()
-        heard.append(transcriber.transcribe(audio))
-        seconds += time.perf_counter() - start
-        samples += len(audio)
+    start = time.perf_counter()
+    heard = heard_texts(package, folder, texts, beam, reporter)
+    seconds = time.perf_counter() - start
     errors = word_errors_by_utterance(texts.values(), heard)
-    both = {path: pair for path, *pair in zip(texts, texts.values(), heard, strict=True)}
-    found = {path: (said, text) for path, (said, text) in both.items()}
     between = rate_interval(Scores.of(errors))
-    return Evaluation(sum(errors, NO_ERRORS), (between.low, between.high), found, samples / rate, seconds)
+    pairs = {path: (texts[path], text) for path, text in zip(texts, heard, strict=True)}
+    sound = sum(seconds_of(folder / path) for path in texts)
+    return Evaluation(sum(errors, NO_ERRORS), (between.low, between.high), pairs, sound, seconds)
+
+
+def heard_texts(
+    package: Package, folder: Path, paths: Collection[str], beam: int, reporter: Reporter
+) -> list[str]:
+    """What a package hears in recordings of a folder."""
+    transcriber, rate = package.transcriber(beam), package.hearing.log_mel.sample_rate
+    recordings = reporter.track(paths, "transcribing", len(paths))
+    return [transcriber.transcribe(read_audio(folder / path, rate)) for path in recordings]
+
+
+def seconds_of(path: Path) -> float:
+    """How long a recording is."""
+    return float(soundfile.info(path).duration)

@@ -72,10 +72,10 @@ def lower(
     from nnaq.codebooks.choice import PaletteChoice
     from nnaq.lowering import lower as lower_model
     from nnaq.targets import load_target
-    from nnaq.tasks.hearing import is_recogniser
+    from nnaq.tasks.hearing import is_recogniser, recogniser_at
 
     machine = load_target(target)
-    lower_one = lower_model
+    lower_one, model = lower_model, recogniser_at(model)
     if is_recogniser(model):
         from nnaq.packing import lower_recogniser  # imports torch
 

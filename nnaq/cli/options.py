@@ -12,7 +12,10 @@ from nnaq.errors import NnaqError
 if TYPE_CHECKING:
     from nnaq.quantize.recipe import Recipe
 
-Model = Annotated[Path, typer.Argument(help="A model file, .onnx or .tflite.")]
+Model = Annotated[
+    Path,
+    typer.Argument(help="A model file, .onnx or .tflite; to lower also a recogniser: its folder, or `rnnt`."),
+]
 Calibrate = Annotated[
     Path, typer.Option("--calibrate", help="Folder of .wav, .flac or .npz to choose ranges from.")
 ]

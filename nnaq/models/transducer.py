@@ -45,7 +45,8 @@ class Transducer(nn.Module):
         self.predictor = Predictor(units, embedding, predictor, dropout)
         self.read = nn.Linear(predictor, joint, bias=False)
         self.say = nn.Linear(joint, units)
-        self.align = nn.Linear(joint, units)
+        # An encoder that was trained alone speaks through `say` already: what was read comes in softly.
+        nn.init.normal_(self.read.weight, std=0.02)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Logits float32 [N,T/r,U,V] of features float32 [T,N,F] and labels int64 [U,N], y[0] = blank."""
@@ -62,8 +63,8 @@ class Transducer(nn.Module):
         return g
 
     def aligned(self, f: Tensor) -> Tensor:
-        """Scores of units by what is heard alone, [T,N,V]: helps training to align, ships nowhere."""
-        scores: Tensor = self.align(torch.tanh(f))
+        """Scores of units by what is heard alone, as if nothing was read, [T,N,V]: for CTC in training."""
+        scores: Tensor = self.say(torch.tanh(f))
         return scores
 
     def read_one(

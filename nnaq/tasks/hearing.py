@@ -16,6 +16,7 @@ from nnaq.errors import DataError
 from nnaq.tasks.log_mel import LogMel, Normalization
 from nnaq.tasks.units import Units
 
+SHIPPED = Path(__file__).parents[1] / "recognisers"
 TABLE, WEIGHTS = "recogniser.toml", "weights.safetensors"
 
 
@@ -72,6 +73,12 @@ class Hearing:
                 f"{shape[0]} features; expected as many, deviations and reduction above 0"
             )
         return made
+
+
+def recogniser_at(name_or_path: Path) -> Path:
+    """The folder of a recogniser that ships with nnaq, by name; what is no such name stays as it is."""
+    shipped = SHIPPED / name_or_path
+    return shipped if is_recogniser(shipped) and not name_or_path.exists() else name_or_path
 
 
 def is_recogniser(path: Path) -> bool:

@@ -25,13 +25,14 @@ from torch import Tensor, nn
 from nnaq.errors import DataError
 from nnaq.frontends import ImportOptions
 from nnaq.ir.graph import Graph
+from nnaq.models.named_sizes import named_size
 from nnaq.models.sizes import make_transducer
 from nnaq.models.transducer import Transducer
 from nnaq.passes import MakeStreaming
 from nnaq.tasks.an4 import SAMPLE_RATE, Spoken
 from nnaq.tasks.augment import Augment
 from nnaq.tasks.batching import Lazy, mixed_by_length, padded, shard_of
-from nnaq.tasks.decoding import character_errors, word_errors
+from nnaq.tasks.decoding import Errors, character_errors, word_errors
 from nnaq.tasks.hearing import Hearing
 from nnaq.tasks.log_mel import LogMel, Normalization
 from nnaq.tasks.recogniser import Recogniser
@@ -50,13 +51,16 @@ EVALUATION_BATCH = 32
 CALIBRATION_UTTERANCES = 40
 
 
+BatchSearch = Callable[[Transducer, Tensor, Tensor], list[list[int]]]
+
+
 @dataclass(frozen=True)
 class Teaching:
     """What is asked of a transducer beside its own loss, while it is a float module.
 
     auxiliary: CTC's share of the loss; alone: epochs at the beginning in which only the encoder trains, by
-    CTC; forgotten: share of the labels that the predictor reads as blanks, so that it learns no texts by
-    heart. Raises DataError for shares outside of 0 … 1.
+    CTC; forgotten: share of utterances whose labels the predictor reads as blanks, so that the joint learns
+    to do without it and small sets are not learned by heart. Raises DataError for shares outside of 0 … 1.
     """
 
     auxiliary: float
@@ -89,8 +93,8 @@ class Batch:
 
     x: float32 [T,N,F], zeros after an utterance's end; steps: int64 [N], how many frames the encoder gives
     for each; targets: int64 [N,U], blanks after their end; counts: int64 [N], how many there are; y: int64
-    [U+1,N], what the predictor reads: the blank and then the targets, some of them forgotten. share: of CTC
-    in the loss.
+    [U+1,N], what the predictor reads: the blank and then the targets, of some utterances blanks. share: of
+    CTC in the loss.
     """
 
     x: Tensor
@@ -145,7 +149,7 @@ class RecognitionTask:
         self.recogniser, self.module, self.hearing = recogniser, recogniser.module, recogniser.hearing
         self.train, self.development, self.test = sounds
         self.batch, self.mask = batch, mask
-        self.teaching = teaching
+        self.teaching, self._share = teaching, teaching.share(0)
 
     @property
     def example_inputs(self) -> tuple[Tensor, ...]:
@@ -157,6 +161,7 @@ class RecognitionTask:
 
     def batches(self, epoch: int, seed: int, shard: int = 0, shards: int = 1) -> Sequence[Batch]:
         """An epoch over the training set; every utterance is augmented by (seed, epoch, its number)."""
+        self._share = self.teaching.share(epoch)
         lengths = [round(100 * u.seconds) for u in self.train.utterances]
         drawn = mixed_by_length(lengths, self.batch, np.random.default_rng([seed, epoch]))
         mine = shard_of(drawn, shard, shards)
@@ -183,7 +188,7 @@ class RecognitionTask:
             y[1 : 1 + len(found), place] = found
         targets = torch.from_numpy(y[1:].T.copy())
         if forget is not None:
-            y[forget.random(y.shape) < self.teaching.forgotten] = BLANK
+            y[:, forget.random(len(labels)) < self.teaching.forgotten] = BLANK
         steps = [-(-len(features) // reduction) for features, _ in drawn]
         counts = torch.tensor([len(found) for found in labels])
         return Batch(torch.from_numpy(x), torch.tensor(steps), torch.from_numpy(y), targets, counts)
@@ -212,8 +217,15 @@ class RecognitionTask:
         return loss
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Figures on the development set: `wer`, `cer` (word and character errors, 1 = all)."""
-        return self.judged(model, self.development)
+        """Figures on the development set: `wer`, `cer` (word and character errors, 1 = all).
+
+        While the encoder trains alone, the transducer says nothing: all words count as wrong, and
+        `encoder_wer` is what the encoder hears by itself.
+        """
+        if self._share < 1 or self.teaching.auxiliary == 1:
+            return self.judged(model, self.development)
+        assert isinstance(model, Transducer)
+        return {"wer": 1.0, "cer": 1.0, "encoder_wer": self._errors(model, self.development, aligned)[0].rate}
 
     def judge(self, model: nn.Module) -> dict[str, float]:
         """The same figures on the test set: at the very end, once."""
@@ -221,12 +233,17 @@ class RecognitionTask:
 
     def judged(self, model: nn.Module, sounds: Sounds) -> dict[str, float]:
         """Figures of a model on any recordings."""
-        found = self.transcribe(model, sounds)
-        truths = [utterance.text for utterance in sounds.utterances]
-        words, characters = word_errors(truths, found), character_errors(truths, found)
+        search = aligned if self.teaching.auxiliary == 1 else greedy
+        words, characters = self._errors(model, sounds, search)
         return {"wer": words.rate, "cer": characters.rate}
 
-    def transcribe(self, model: nn.Module, sounds: Sounds) -> list[str]:
+    def _errors(self, model: nn.Module, sounds: Sounds, search: BatchSearch) -> tuple[Errors, Errors]:
+        """Word and character errors on recordings."""
+        found = self.transcribe(model, sounds, search)
+        truths = [utterance.text for utterance in sounds.utterances]
+        return word_errors(truths, found), character_errors(truths, found)
+
+    def transcribe(self, model: nn.Module, sounds: Sounds, search: BatchSearch = greedy) -> list[str]:
         """What the model hears in each recording; of a twin, its integers as a device would hear it."""
         if isinstance(model, Crossed):
             transcriber = Transcriber(part_graphs(MakeStreaming().run(model.convert())), self.hearing)
@@ -238,7 +255,6 @@ class RecognitionTask:
         for start in range(0, len(order), EVALUATION_BATCH):
             numbers = order[start : start + EVALUATION_BATCH]
             batch = self._batch([(features[number], "") for number in numbers])
-            search = aligned if self.teaching.auxiliary == 1 else greedy
             for number, labels in zip(numbers, search(model, batch.x, batch.steps), strict=True):
                 heard[number] = self.hearing.units.decode(labels)
         return heard
@@ -278,7 +294,7 @@ def make_task(
     seed: int = 0,
     *,
     model: str = "rnnt",
-    size: dict[str, Any] | None = None,
+    size: str | dict[str, Any] | None = None,
     units: Kind = "pieces",
     pieces: int = 120,
     batch: int = 16,
@@ -297,14 +313,20 @@ def make_task(
     time_masks: int = 2,
     time_width: int = 12,
 ) -> RecognitionTask:
-    """The task on a folder of speech; see the module."""
+    """The task on a folder of speech; see the module.
+
+    model, size: the encoder and what it takes, or the name of a size (nnaq.models.named_sizes), which also
+    says predictor and joint. Other options: docs/recognition.md. Raises DataError.
+    """
     speech, log_mel = read_speech(Path(data)), LogMel(bands, stack=stack, stride=stack)
     known = Units.of(units, [u.text for u in speech.train], pieces)
     augment = Augment(speeds, speech.noise if noisy else None, noisy)
     parts = speech.train, speech.development, speech.test
     train, development, test = (Sounds(part, log_mel, augment) for part in parts)
     normalization = Normalization.of(train.plain(n) for n in spread(len(speech.train), MEASURED))
-    sizes = {"encoder": model, "predictor": predictor, "joint": joint, **(size or {})}
+    named = named_size(model, size) if isinstance(size, str) else size or {}
+    own = {"stack": stack} if model == "convrnnt" else {}  # its convolutions know the frames of a step
+    sizes = {"encoder": model, "predictor": predictor, "joint": joint, **own, **named}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = make_transducer(log_mel.features, len(known), dropout=dropout, **sizes)
