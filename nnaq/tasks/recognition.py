@@ -14,7 +14,6 @@ AN4, development and test are its own, so that figures compare with those of oth
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -29,14 +28,13 @@ from nnaq.models.named_sizes import named_size
 from nnaq.models.sizes import make_transducer
 from nnaq.models.transducer import Transducer
 from nnaq.passes import MakeStreaming
-from nnaq.tasks.an4 import SAMPLE_RATE, Spoken
 from nnaq.tasks.augment import Augment
 from nnaq.tasks.batching import Lazy, mixed_by_length, padded, shard_of
 from nnaq.tasks.decoding import Errors, character_errors, word_errors
 from nnaq.tasks.hearing import Hearing
 from nnaq.tasks.log_mel import LogMel, Normalization
 from nnaq.tasks.recogniser import Recogniser
-from nnaq.tasks.recordings import read_audio
+from nnaq.tasks.sounds import Sounds, spread
 from nnaq.tasks.spec_augment import SpecAugment
 from nnaq.tasks.speech_sets import read_speech
 from nnaq.tasks.transcriber import Transcriber
@@ -45,11 +43,9 @@ from nnaq.tasks.transducer_loss import transducer_loss
 from nnaq.tasks.transducer_parts import part_graphs
 from nnaq.tasks.units import BLANK, Kind, Units
 
-KEPT = 10  # hours of sound whose features stay in memory
 MEASURED = 2000  # utterances over which features are normalised, spread over the table
 EVALUATION_BATCH = 32
 CALIBRATION_UTTERANCES = 40
-
 
 BatchSearch = Callable[[Transducer, Tensor, Tensor], list[list[int]]]
 
@@ -103,34 +99,6 @@ class Batch:
     targets: Tensor
     counts: Tensor
     share: float = 0.0
-
-
-class Sounds:
-    """The features of recordings at their own speed and at others, made when first asked for.
-
-    Sets of up to KEPT hours are kept in memory, some 60 MB an hour and speed; larger ones are read anew.
-    """
-
-    def __init__(self, utterances: Sequence[Spoken], log_mel: LogMel, augment: Augment) -> None:
-        self.utterances, self.log_mel, self.augment = utterances, log_mel, augment
-        if sum(utterance.seconds for utterance in utterances) <= 3600 * KEPT:
-            self.audio, self.plain = cache(self.audio), cache(self.plain)  # type: ignore[method-assign]
-
-    def audio(self, number: int) -> np.ndarray:
-        """Samples float32."""
-        return read_audio(self.utterances[number].path, SAMPLE_RATE)
-
-    def plain(self, number: int, speed: float = 1.0) -> np.ndarray:
-        """Features float32 [T,F] without noise."""
-        only = replace(self.augment, speeds=(speed,), noise=None)
-        return self.log_mel(only(self.audio(number), np.random.default_rng(0)))
-
-    def drawn(self, number: int, generator: np.random.Generator) -> np.ndarray:
-        """Features as the generator draws speed and noise; only what has noise is made anew."""
-        augment = self.augment
-        if augment.noise is not None and generator.random() < augment.noisy:
-            return self.log_mel(replace(augment, noisy=1.0)(self.audio(number), generator))
-        return self.plain(number, augment.speeds[int(generator.integers(len(augment.speeds)))])
 
 
 class RecognitionTask:
@@ -272,16 +240,6 @@ class RecognitionTask:
         drawn = [(self._features(self.train, n), self.train.utterances[n].text) for n in numbers]
         batches = [self._batch([one]) for one in drawn]
         return [{"x": batch.x.numpy(), "y": batch.y.numpy()} for batch in batches]
-
-
-def spread(count: int, most: int) -> list[int]:
-    """At most `most` numbers below `count`, evenly spread.
-
-    >>> spread(5, 9), spread(100, 3)
-    ([0, 1, 2, 3, 4], [0, 50, 99])
-    """
-    places = np.linspace(0, count - 1, min(most, count)).round().astype(int)
-    return [int(place) for place in places]
 
 
 def whole(features: np.ndarray, reduction: int) -> np.ndarray:

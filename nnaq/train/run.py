@@ -80,7 +80,10 @@ class Run:
             summary = self._write_summary(self._findings(task, model, place))
             if isinstance(task, Shipping):
                 figures = {name: summary[name] for name in SHIPPED}
-                facts = {**figures, "configuration": self.config.tables()}
+                kept = {
+                    key: value for key, value in self.config.tables().items() if key not in ("data", "start")
+                }
+                facts = {**figures, "configuration": kept}
                 task.ship(self.folder, facts, exact=isinstance(model, Twin))
         self.replicas.wait()
         return summary
