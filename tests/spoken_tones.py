@@ -39,6 +39,18 @@ def write_orders(folder, name, count, unsure=0):
     (folder / name).write_text("\n".join(rows) + "\n")
 
 
+def write_part(folder, part, speakers, each):
+    """A part of LibriSpeech's layout with its sound, one chapter a speaker."""
+    for speaker in speakers:
+        generator, place, lines = np.random.default_rng(speaker), folder / part / str(speaker) / "7", []
+        place.mkdir(parents=True)
+        for number in range(each):
+            text, name = _words(generator), f"{speaker}-7-{number:04d}"
+            soundfile.write(place / f"{name}.flac", say(text, generator), 16000)
+            lines.append(f"{name} {text}")
+        (place / f"{speaker}-7.trans.txt").write_text("\n".join(lines) + "\n")
+
+
 def _words(generator):
     return " ".join(generator.choice(list(TONES), generator.integers(1, 4)))
 

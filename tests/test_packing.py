@@ -10,7 +10,7 @@ import torch
 from command_line import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spoken_tones import SMALL, learned, write_sets
+from spoken_tones import SMALL, learned, write_part, write_sets
 
 from nnaq.crossing import Reporter
 from nnaq.errors import DataError
@@ -151,6 +151,38 @@ def test_what_was_trained_through_the_integers_is_what_is_lowered(tones):
     assert trained.constants.keys() == shipped.constants.keys()
     for name, array in trained.constants.items():
         np.testing.assert_array_equal(array, shipped.constants[name])
+
+
+def test_the_layout_of_librispeech_is_trained_on_resumed_lowered_and_judged(tmp_path, nnaq):
+    parts = {"train-clean-100": 10, "dev-clean": 1, "test-clean": 2}
+    for start, (part, speakers) in zip((0, 10, 11), parts.items(), strict=True):
+        write_part(tmp_path / "LibriSpeech", part, range(start, start + speakers), 2)
+    options = {f"options.{key}={json.dumps(value)}" for key, value in SMALL.items() if key != "size"}
+    words = [
+        *(
+            "train",
+            "--task",
+            "speech",
+            "--model",
+            "rnnt",
+            "--data",
+            tmp_path / "LibriSpeech",
+            "-o",
+            tmp_path / "out",
+        ),
+        *(word for option in sorted(options) for word in ("--set", option)),
+        *("--set", "options.alone=0", "--set", "options.size={hidden = 24, layers = 2}"),
+        *("--set", "training.epochs=2", "--json"),
+    ]
+    straight = json.loads(nnaq(*words).out)
+    checkpoint = tmp_path / "out" / "checkpoint.safetensors"
+    assert straight["epochs"] == 2 and checkpoint.is_file()
+    assert json.loads(nnaq(*words, "--resume").out)["test"] == straight["test"]
+    part = tmp_path / "LibriSpeech" / "test-clean"
+    lowered = nnaq("lower", tmp_path / "out", "--calibrate", part, "-o", tmp_path / "package", "--json")
+    assert "word_error_rate" in json.loads(lowered.out)["accuracy"]
+    judged = json.loads(nnaq("evaluate", tmp_path / "package", "--data", part, "--json").out)
+    assert judged["recordings"] == 4
 
 
 # --- the command line
