@@ -1,6 +1,7 @@
 """Encoders hear no future, learn with all they have, and cross to integers within their transducer."""
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from nnaq.crossing import Lowering, lower_graph
 from nnaq.errors import DataError
 from nnaq.frontends import Imported, ImportOptions
 from nnaq.frontends.torch import load
-from nnaq.interpret import run
+from nnaq.interpret import Interpreter, run
+from nnaq.ir.cut import cut
 from nnaq.models.conformer import surroundings
 from nnaq.models.named_sizes import SIZES, named_size
 from nnaq.models.sizes import make_transducer
 from nnaq.models.transducer import Transducer
+from nnaq.passes import MakeStreaming
 from nnaq.quantize.recipe import parse_recipe
 from nnaq.targets import load_target
 
@@ -170,6 +173,21 @@ def test_attention_is_a_sum_over_what_is_near():
             rows.append(torch.cat(heads))
         expected = x[:, 0] + attention.out(torch.stack(rows))
         torch.testing.assert_close(attention(x, *surroundings(x, 4))[:, 0], expected)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stream_has_the_integers_of_the_whole_utterance(name):
+    whole = cut(lowered(name).crossing.integer, ["x"], ["hear"], "whole")
+    stream = cut(MakeStreaming().run(lowered(name).crossing.integer), ["x"], ["hear"], "encoder")
+    x = utterance(5, frames=24)["x"]
+    expected = run(whole, {"x": x}).outputs["hear"]
+    least = transducer(name).reduction
+    random = np.random.default_rng(0)
+    for _ in range(3):
+        places = sorted({0, 24, *(least * random.integers(1, 24 // least, 4))})
+        encoder = Interpreter(stream)
+        found = [encoder.step({"x": x[a:b]}).outputs["hear"] for a, b in pairwise(places)]
+        np.testing.assert_array_equal(np.concatenate(found), expected)
 
 
 @pytest.mark.parametrize(("size", "low", "high"), [("tiny", 0.28e6, 0.31e6), ("small", 1.19e6, 1.25e6)])
