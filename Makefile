@@ -20,14 +20,15 @@ $(VENV)/.installed: pyproject.toml .ci/constraints.txt
 	$(BIN)/python -m pip install --quiet -c .ci/constraints.txt -e '.[all]' --group dev
 	touch $@
 
-demo: setup ## lower a trained voice detector and a recogniser of words, and hear words come out
+demo: setup ## lower a recogniser and see words come out, then lower a trained voice detector
+	mkdir -p $(DEMO)
+	$(BIN)/nnaq lower rnnt --target edge8 --calibrate examples/speech/calibrate \
+	    --evaluate examples/speech/evaluate -o $(DEMO)/words --force
+	$(BIN)/nnaq transcribe $(DEMO)/words examples/speech/evaluate/*.flac
 	$(BIN)/python examples/demo_data.py $(DEMO)
 	$(BIN)/nnaq lower $(DEMO)/silero_vad_16k_sequence.onnx --target edge8 --recipe silero_vad \
 	    --calibrate $(DEMO)/calibrate --evaluate $(DEMO)/evaluate \
 	    --metric 'decision:speech_probs>0.5' -o $(DEMO)/out --force
-	$(BIN)/nnaq lower rnnt --target edge8 --calibrate examples/speech/calibrate \
-	    --evaluate examples/speech/evaluate -o $(DEMO)/words --force
-	$(BIN)/nnaq transcribe $(DEMO)/words examples/speech/evaluate/*.flac
 
 test: setup ## all tests; those on the real voice detector skip where it cannot be fetched
 	-$(BIN)/python examples/demo_data.py $(DEMO)

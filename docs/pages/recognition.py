@@ -5,14 +5,23 @@ from typing import Any
 
 from pages.markdown import ROOT, heading, markdown_table
 
-RESULT = ROOT / "benchmarks" / "results" / "recognisers.json"
 TEXT = ROOT / "docs" / "pages" / "recognition.md"
 
 
 def recognition() -> str:
-    """How recognisers are trained, lowered and heard, and how well those that ship hear."""
-    text, found = TEXT.read_text(encoding="utf-8"), json.loads(RESULT.read_text(encoding="utf-8"))
-    return heading("Speech recognition", text.replace("{figures}", figures(found)))
+    """How recognisers are trained, lowered and heard, how well those that ship hear, what sizes take."""
+    text = TEXT.read_text(encoding="utf-8")
+    parts = {
+        "{figures}": figures(read("recognisers.json")),
+        "{sizes}": of_sizes(read("recogniser_sizes.json")),
+    }
+    for mark, part in parts.items():
+        text = text.replace(mark, part)
+    return heading("Speech recognition", text)
+
+
+def read(name: str) -> dict[str, Any]:
+    return dict(json.loads((ROOT / "benchmarks" / "results" / name).read_text(encoding="utf-8")))
 
 
 def figures(found: dict[str, Any]) -> str:
@@ -73,3 +82,28 @@ def sizes(rows: list[dict[str, Any]]) -> str:
         ),
         lines,
     )  # fmt: skip
+
+
+def of_sizes(found: dict[str, Any]) -> str:
+    """Named sizes on the machine, at 8 bits and below."""
+    lines = [
+        (
+            row["encoder"],
+            row["size"],
+            str(row["bits"]),
+            f"{row['parameters'] / 1e6:.2f} M",
+            f"{row['macs_per_second'] / 1e6:.1f} M",
+            f"{row['weight_bytes']:,}",
+            f"{row['state_bytes']:,}",
+            f"{row['encoder_cycles']:,}",
+            f"{row['predictor_cycles']:,}",
+            f"{row['joint_cycles']:,}",
+            f"{row['share_of_real_time']:.3%}",
+        )
+        for row in found["rows"]
+    ]
+    columns = (
+        "encoder|size|bits|parameters|MACs a second|weight bytes|state bytes|"
+        "encoder cycles|predictor cycles|joint cycles|of real time"
+    )
+    return markdown_table(columns.split("|"), lines)

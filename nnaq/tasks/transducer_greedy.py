@@ -10,9 +10,8 @@ from torch import Tensor
 from nnaq.models.transducer import Transducer
 from nnaq.tasks.decoding import best_path
 from nnaq.tasks.evaluating import evaluating
+from nnaq.tasks.transducer_search import MOST
 from nnaq.tasks.units import BLANK
-
-MOST = 5
 
 
 def greedy(model: Transducer, x: Tensor, steps: Tensor) -> list[list[int]]:

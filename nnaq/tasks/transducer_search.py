@@ -25,6 +25,7 @@ import numpy as np
 from nnaq.errors import DataError
 from nnaq.tasks.units import BLANK
 
+MOST = 10  # units per frame, see Greedy
 State = Any  # what a predictor remembers; nobody but the parts looks into it
 
 
@@ -102,7 +103,7 @@ class Greedy:
     """
 
     parts: Parts
-    most: int = 10
+    most: int = MOST
 
     def __post_init__(self) -> None:
         at_least_one("most", self.most)
