@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-import torch
 from command_line import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,13 +28,7 @@ from nnaq.train.config import Config
 from nnaq.train.replicas import Replicas
 from nnaq.train.run import Run
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

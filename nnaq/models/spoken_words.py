@@ -15,6 +15,8 @@ would share their codes too.
 import torch
 from torch import Tensor, nn
 
+from nnaq.models.causal import start_lstm
+
 
 class SpokenWords(nn.Module):
     """Scores of units from features; see the module. dropout: share of values dropped after each layer."""
@@ -39,20 +41,14 @@ class SpokenWords(nn.Module):
         """First weights that keep the spread of what passes them.
 
         torch's own start is weaker with each layer, and CTC then waits for thousands of steps before it
-        learns more than blanks. Forget gates start open, so that the slope reaches back in time.
+        learns more than blanks.
         """
         nn.init.kaiming_normal_(self.front.weight, nonlinearity="relu")
         nn.init.xavier_uniform_(self.head.weight)
+        for linear in (self.front, self.head):
+            nn.init.zeros_(linear.bias)
         for layer in self.layers:
-            for gate in layer.get_parameter("weight_ih_l0").chunk(4):
-                nn.init.xavier_uniform_(gate)
-            for gate in layer.get_parameter("weight_hh_l0").chunk(4):
-                nn.init.orthogonal_(gate)
-        for name, bias in self.named_parameters():
-            if "bias" in name:
-                nn.init.zeros_(bias)
-        for layer in self.layers:
-            nn.init.ones_(layer.get_parameter("bias_ih_l0").chunk(4)[1])  # gates i, f, g, o
+            start_lstm(layer)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores float32 [T,N,units] of features float32 [T,N,features]."""

@@ -30,12 +30,7 @@ def task(folder):
     return make_task(folder, seed=3, **{**SMALL, "speeds": (0.9, 1.0), "time_masks": 1})
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_it_is_a_task_that_ships(task):

@@ -16,12 +16,7 @@ from nnaq.tasks.transducer_loss import transducer_loss
 CASES = settings(max_examples=40)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def drawn(seed, frames, labels, symbols, batch=1, blank=0, dtype=torch.float64):

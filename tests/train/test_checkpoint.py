@@ -31,12 +31,7 @@ from nnaq.train.settings import Settings, TrainingError
 LAST, BEST = "checkpoint.safetensors", "best.safetensors"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def settings(**changes):

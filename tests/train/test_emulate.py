@@ -24,13 +24,7 @@ from nnaq.targets import load_target
 from nnaq.train.codes import ends_of
 from nnaq.train.emulate import Emulated, weights_and_biases
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tensors(arrays):

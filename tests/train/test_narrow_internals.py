@@ -26,12 +26,7 @@ from nnaq.train.recurrent import gradients
 WIDTHS = st.sampled_from([6, 7, 8, 12])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def narrow(choice: Choice, bits: int, **more) -> Choice:

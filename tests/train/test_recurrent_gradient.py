@@ -26,12 +26,7 @@ NODES = {"lstm": lstm_node, "gru": gru_node}
 OPS = {"lstm": LSTM, "gru": GRU}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def named(op: str, signature: Signature, arrays: Arrays) -> dict[str, np.ndarray]:
