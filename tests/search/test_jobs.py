@@ -154,7 +154,7 @@ def test_an_interrupt_leaves_the_journal_whole(tmp_path):
         time.sleep(0.002)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, said = process.communicate()
-    assert process.returncode == -signal.SIGINT
+    assert process.returncode == -signal.SIGINT, said.decode()
     assert said.count(b"Traceback") == 1  # of the run, none of its workers
     assert path.read_bytes().endswith(b"\n")
     with opened(path, {"model": "m"}, say=pytest.fail) as journal:
