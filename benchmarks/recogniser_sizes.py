@@ -48,7 +48,9 @@ def main(encoders: Sequence[str], sizes: Sequence[str], bits: Sequence[int]) -> 
                 rows[encoder, size, width] = measured(encoder, size, width)
                 print(json.dumps(rows[encoder, size, width]), flush=True)
     versions = {name: version(name) for name in ("nnaq", "torch", "numpy")}
-    found = {"target": TARGET, "labels_per_second": LABELS, "versions": versions, "rows": [*rows.values()]}
+    order = {key: place for place, key in enumerate((*SIZES, "tiny", "small", "paper"))}
+    ordered = [rows[key] for key in sorted(rows, key=lambda key: (order[key[0]], order[key[1]], -key[2]))]
+    found = {"target": TARGET, "labels_per_second": LABELS, "versions": versions, "rows": ordered}
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
 
 
