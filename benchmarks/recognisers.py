@@ -73,7 +73,7 @@ def judged(folder: Path, data: Path, target: str) -> dict[str, Any]:
         "model": folder.name,
         "target": target,
         "parameters": parameters,
-        "seconds_per_frame": recogniser.hearing.samples / rate,
+        "seconds_per_frame": recogniser.hearing.seconds,
         "utterances": len(texts),
         "words": sum(errors.total for errors in found["float"]),
         **{name: told(errors) for name, errors in found.items()},

@@ -22,11 +22,16 @@ from nnaq.tasks.framing import frame_seconds
 
 
 def report_of(
-    lowering: Lowering, simulation: Simulation, model: str, notes: Sequence[str], check: Check
+    lowering: Lowering,
+    simulation: Simulation,
+    model: str,
+    notes: Sequence[str],
+    check: Check,
+    seconds: float | None = None,
 ) -> Report:
-    """All figures of a lowering in one report."""
+    """All figures of a lowering in one report. seconds: of sound in a step; without it the recipe says."""
     crossing, plan = lowering.crossing, simulation.plan
-    seconds = frame_seconds(lowering.recipe)
+    seconds = seconds or frame_seconds(lowering.recipe)
     judged = list(stretches(crossing.real, lowering.evaluation, ERROR_FRAMES))
     layers = layers_of(crossing, judged, {cost.name: cost for cost in simulation.costs})
     return Report(

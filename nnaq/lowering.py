@@ -120,10 +120,12 @@ def write_files(
     notes: Sequence[str],
     reporter: Reporter,
     stream: Graph | None = None,
+    seconds: float | None = None,
 ) -> Report:
     """Everything of the output folder, from a finished lowering.
 
     stream: the integers as a stream, where the lowering is over whole utterances; it is what is written.
+    seconds: of sound in a step, where the recipe does not frame audio.
     """
     integer = stream or lowering.crossing.integer
     simulation = simulate(integer, lowering.target)
@@ -133,7 +135,7 @@ def write_files(
     sample = next(inputs for inputs in judged if frame_count(integer, inputs))
     reporter.say(f"checking model.onnx against the simulator on {frame_count(integer, sample)} frames")
     check = Check(*file_equals_simulator(exported, integer, sample))
-    report = report_of(lowering, simulation, model, notes, check)
+    report = report_of(lowering, simulation, model, notes, check, seconds)
     (folder / "model.onnx").write_bytes(onnx_bytes)
     (folder / "plan.json").write_text(json.dumps(simulation.plan.to_json(), indent=1) + "\n")
     (folder / "trace.json").write_text(json.dumps(chrome_trace(simulation)) + "\n")

@@ -69,6 +69,7 @@ def lower_recogniser(
     """
     reporter = reporter or Reporter()
     recogniser = read_recogniser(model)
+    hearing = recogniser.hearing
     groups = recordings_for(calibrate_on, evaluate_on, recipe.quantize.seed, reporter)
     with writing(out, force) as fresh:
         stages = fresh / "passes" if dump else None
@@ -77,11 +78,9 @@ def lower_recogniser(
         calibration, evaluation = (heard(recogniser, group, reporter) for group in groups)
         lowering = _lowered(recogniser, calibration, evaluation, recipe, target, reporter, stages)
         stream = MakeStreaming().run(lowering.crossing.integer)
-        figures = _words(
-            stream, recogniser.hearing, evaluation, texts_of(evaluate_on or calibrate_on), reporter
-        )
+        figures = _words(stream, hearing, evaluation, texts_of(evaluate_on or calibrate_on), reporter)
         lowering = replace(lowering, figures={**figures, **lowering.figures})
-        report = write_files(fresh, lowering, model.name, (), reporter, stream)
+        report = write_files(fresh, lowering, model.name, (), reporter, stream, hearing.seconds)
         _write_parts(fresh, part_graphs(stream), recogniser)
     return report
 

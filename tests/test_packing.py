@@ -65,6 +65,7 @@ def test_the_integers_hear_the_words(tones):
     assert report["accuracy"]["words_changed"]["integer"] <= 0.1
     assert report["checks"]["file_equals_simulator"]["mismatches"] == 0
     assert not report["islands"]
+    assert 0 < report["latency"]["real_time_factor"] < 1
 
 
 def test_the_parts_are_models_of_their_own_that_meet_in_codes(tones):

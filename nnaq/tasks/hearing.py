@@ -34,6 +34,11 @@ class Hearing:
         """Samples to one frame of the encoder: what arrives before the next word can."""
         return self.log_mel.samples_per_step * self.reduction
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of sound to one frame of the encoder."""
+        return self.samples / self.log_mel.sample_rate
+
     def features(self, audio: np.ndarray) -> np.ndarray:
         """Normalised features float32 [T,F] of a whole recording, silence after it up to whole frames."""
         return self.normalization(self.log_mel(np.pad(audio, (0, -len(audio) % self.samples))))

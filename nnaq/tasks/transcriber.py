@@ -80,8 +80,8 @@ class Transcriber:
         return words, said[starts[-1] :] if starts else []
 
     def _word(self, said: list[Said]) -> Word:
-        seconds = (said[0].frame + 1) * self.hearing.samples / self.hearing.log_mel.sample_rate
-        return Word(self.hearing.units.decode(one.label for one in said).strip(), round(seconds, 3))
+        text = self.hearing.units.decode(one.label for one in said).strip()
+        return Word(text, round((said[0].frame + 1) * self.hearing.seconds, 3))
 
     def _begins(self, label: int) -> bool:
         """Whether a unit begins a word."""
