@@ -48,7 +48,7 @@ class Evaluation:
         }
 
     def show(self) -> None:
-        """A table, and the recordings with most errors."""
+        """The figures, and the first recordings that were not heard right."""
         console, errors = Console(file=sys.stdout), self.errors
         low, high = self.interval
         console.print(

@@ -199,6 +199,7 @@ def test_wrong_input_is_told_in_one_sentence(tones, tmp_path, nnaq):
     refused(nnaq("transcribe", tmp_path, sound), "is no recogniser")
     soundfile.write(tmp_path / "low.wav", np.zeros(800), 8000)
     refused(nnaq("transcribe", tones / "package", tmp_path / "low.wav"), "8000 Hz")
+    refused(nnaq("train", "--task", "speech", "--model", "rnnt", "-o", tmp_path / "out"), "--data")
     refused(nnaq("evaluate", tones / "package", "--data", tmp_path), "there is no", "test.tsv")
 
 
@@ -214,3 +215,9 @@ def test_parameters_of_another_model_are_refused(tones, tmp_path):
 def test_a_graph_that_is_no_transducer_has_no_parts(tones):
     with pytest.raises(DataError, match="is no transducer"):
         part_graphs(open_package(tones / "package").graphs.encoder)
+
+
+def test_a_missing_torch_is_told(nnaq, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    words = ("lower", "rnnt", "--calibrate", tmp_path, "-o", tmp_path / "out")
+    refused(nnaq(*words), "lowering a recogniser needs torch and safetensors", "pip install")

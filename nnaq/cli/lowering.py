@@ -24,6 +24,7 @@ from nnaq.cli.options import (
     recipe_of,
 )
 from nnaq.cli.progress import reporting
+from nnaq.cli.train import must_be_installed
 
 if TYPE_CHECKING:
     from nnaq.report import Report
@@ -77,6 +78,7 @@ def lower(
     machine = load_target(target)
     lower_one, model = lower_model, recogniser_at(model)
     if is_recogniser(model):
+        must_be_installed("lowering a recogniser")
         from nnaq.packing import lower_recogniser  # imports torch
 
         own = model / "recipe.toml"  # of a training through integers: the ranges it ended with

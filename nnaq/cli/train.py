@@ -63,7 +63,7 @@ def train(
     """
     if resume and force:
         raise NnaqError("--resume goes on with what --force would remove; give one of them")
-    must_be_installed()
+    must_be_installed("training")
     from nnaq.train.config import load_config
     from nnaq.train.replicas import replicas
     from nnaq.train.run import Run
@@ -72,6 +72,8 @@ def train(
         raise NnaqError("nothing says what to train; give --config FILE, or --task and --model")
     if config is not None and (task or model):
         raise NnaqError("--task and --model name a configuration, --config another; give one of them")
+    if config is None and data is None and not any(one.startswith("data=") for one in change):
+        raise NnaqError(f"task {task!r} needs data; name its folder with --data")
     named = [] if data is None else [f"data={json.dumps(str(data))}"]
     chosen = load_config(config or f"{task}_{model}", [*named, *change])
     with replicas() as here, watching(chosen.training.epochs, quiet=as_json or not here.is_first) as watch:
@@ -85,13 +87,13 @@ def train(
         print(f"\nwrote {out}")
 
 
-def must_be_installed() -> None:
-    """Raise NnaqError where the packages of training are missing."""
+def must_be_installed(what: str) -> None:
+    """Raise NnaqError where the packages are missing that training and its models need."""
     from importlib.util import find_spec
 
     missing = [name for name in ("torch", "safetensors") if find_spec(name) is None]
     if missing:
-        raise NnaqError(f"training needs {' and '.join(missing)}; install with `pip install 'nnaq[train]'`")
+        raise NnaqError(f"{what} needs {' and '.join(missing)}; install with `pip install 'nnaq[train]'`")
 
 
 def show(summary: Mapping[str, Any]) -> None:

@@ -6,8 +6,8 @@
 
 Source: A. Graves, Sequence transduction with recurrent neural networks, 2012; additive joint as usual since.
 `Transducer` is the whole: what is trained, calibrated and crossed to integers, so that the parts share the
-codes of f and g. A device runs the three parts (see nnaq.package): the encoder once per chunk of sound, the
-predictor once per label, the joint once per step of the search.
+codes of f and g. A device runs the three parts (nnaq.tasks.transducer_parts): the encoder once per chunk of
+sound, the predictor once per label, the joint once per step of the search.
 """
 
 import torch
@@ -33,7 +33,7 @@ class Predictor(nn.Module):
 class Transducer(nn.Module):
     """An encoder of [T,N,F] to [T/r,N,encoder.width] with its predictor and joint; see the module.
 
-    joint: J, the width in which f and g are added. The parts' results are called `heard` and `read`.
+    joint: J, the width in which f and g are added. In its graph f is called `hear` and g `read`.
     """
 
     def __init__(
