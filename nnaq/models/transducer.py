@@ -47,6 +47,11 @@ class Transducer(nn.Module):
         self.say = nn.Linear(joint, units)
         # An encoder that was trained alone speaks through `say` already: what was read comes in softly.
         nn.init.normal_(self.read.weight, std=0.02)
+        self.pronounce: nn.Linear | None = None
+
+    def learn_phones(self, count: int) -> None:
+        """Add scores of phones by what is heard, `pronounce`: for training only, they are never shipped."""
+        self.pronounce = nn.Linear(self.hear.in_features, count)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Logits float32 [N,T/r,U,V] of features float32 [T,N,F] and labels int64 [U,N], y[0] = blank."""

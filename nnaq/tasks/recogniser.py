@@ -54,10 +54,14 @@ class Recogniser:
         return greedy(self.module, torch.from_numpy(x), steps)[0]
 
     def save(self, folder: Path, half: bool = True) -> None:
-        """Write both files into a folder that is there. half: parameters in float16."""
+        """Write both files into a folder that is there, without what only training needs.
+
+        half: parameters in float16.
+        """
         kept = {
             name: tensor.detach().to(torch.float16 if half and tensor.is_floating_point() else tensor.dtype)
             for name, tensor in self.module.state_dict().items()
+            if not name.startswith("pronounce.")
         }
         save_file({name: tensor.contiguous() for name, tensor in kept.items()}, folder / WEIGHTS)
         tables = {

@@ -4,7 +4,8 @@
     loss     of the transducer over all alignments, with a share of connectionist temporal classification
              (CTC) on the encoder while the model is a float module: it finds alignments sooner, the more so
              where the encoder trains alone in the first epochs. Where CTC is all of the loss, the encoder is
-             judged by its own best path
+             judged by its own best path. A further share may go to CTC of phones, which words have in
+             common: with few words of each kind to learn from, the encoder hears far more (multi-task)
     judged   by word errors of greedy search
 
 The data is a folder of AN4, of Picovoice's speech-to-intent orders, or one that holds both as `an4` and
@@ -33,6 +34,7 @@ from nnaq.tasks.batching import Lazy, mixed_by_length, padded, shard_of
 from nnaq.tasks.decoding import Errors, character_errors, word_errors
 from nnaq.tasks.hearing import Hearing
 from nnaq.tasks.log_mel import LogMel, Normalization
+from nnaq.tasks.pronunciations import Pronunciations, find_dictionary, read_dictionary
 from nnaq.tasks.recogniser import Recogniser
 from nnaq.tasks.sounds import Sounds, spread
 from nnaq.tasks.spec_augment import SpecAugment
@@ -56,18 +58,21 @@ class Teaching:
 
     auxiliary: CTC's share of the loss; alone: epochs at the beginning in which only the encoder trains, by
     CTC; forgotten: share of utterances whose labels the predictor reads as blanks, so that the joint learns
-    to do without it and small sets are not learned by heart. Raises DataError for shares outside of 0 … 1.
+    to do without it and small sets are not learned by heart; phones: share of the whole loss that goes to
+    CTC of phones. Raises DataError for shares outside of 0 … 1.
     """
 
     auxiliary: float
     alone: int
     forgotten: float
+    phones: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.auxiliary <= 1 and 0 <= self.forgotten < 1 and self.alone >= 0):
+        shares = 0 <= self.auxiliary <= 1 and 0 <= self.forgotten < 1 and 0 <= self.phones < 1
+        if not shares or self.alone < 0:
             raise DataError(
-                f"auxiliary is 0 to 1, forgotten 0 to below 1 and alone 0 or more; found {self.auxiliary}, "
-                f"{self.forgotten} and {self.alone}"
+                "auxiliary is 0 to 1, forgotten and phones 0 to below 1 and alone 0 or more; found "
+                f"{self.auxiliary}, {self.forgotten}, {self.phones} and {self.alone}"
             )
 
     def share(self, epoch: int) -> float:
@@ -90,7 +95,7 @@ class Batch:
     x: float32 [T,N,F], zeros after an utterance's end; steps: int64 [N], how many frames the encoder gives
     for each; targets: int64 [N,U], blanks after their end; counts: int64 [N], how many there are; y: int64
     [U+1,N], what the predictor reads: the blank and then the targets, of some utterances blanks. share: of
-    CTC in the loss.
+    CTC in the loss. phones: what each is pronounced like, none where that is not known.
     """
 
     x: Tensor
@@ -99,6 +104,7 @@ class Batch:
     targets: Tensor
     counts: Tensor
     share: float = 0.0
+    phones: tuple[list[int], ...] = ()
 
 
 class RecognitionTask:
@@ -113,10 +119,11 @@ class RecognitionTask:
         batch: int,
         mask: SpecAugment,
         teaching: Teaching,
+        pronunciations: Pronunciations | None = None,
     ) -> None:
         self.recogniser, self.module, self.hearing = recogniser, recogniser.module, recogniser.hearing
         self.train, self.development, self.test = sounds
-        self.batch, self.mask = batch, mask
+        self.batch, self.mask, self.pronunciations = batch, mask, pronunciations
         self.teaching, self._share = teaching, teaching.share(0)
 
     @property
@@ -159,30 +166,37 @@ class RecognitionTask:
             y[:, forget.random(len(labels)) < self.teaching.forgotten] = BLANK
         steps = [-(-len(features) // reduction) for features, _ in drawn]
         counts = torch.tensor([len(found) for found in labels])
-        return Batch(torch.from_numpy(x), torch.tensor(steps), torch.from_numpy(y), targets, counts)
+        known = self.pronunciations
+        phones = tuple(known.encode(text) for _, text in drawn) if known else ()
+        return Batch(
+            torch.from_numpy(x), torch.tensor(steps), torch.from_numpy(y), targets, counts, phones=phones
+        )
 
     def loss(self, model: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """The transducer's loss per label, and a share of CTC's where the model shows its encoder."""
-        share = batch.share if isinstance(model, Transducer) else 0.0
-        total, targets = batch.counts.sum().clamp(min=1), batch.targets
-        if not share:
-            return (
-                transducer_loss(model(batch.x, batch.y), targets, batch.steps, batch.counts, BLANK, "sum")
-                / total
-            )
-        assert isinstance(model, Transducer)
-        f = model.heard(batch.x)
-        if share == 1:
-            return self._ctc(model.aligned(f), targets, batch) / total
-        logits = model.joined(f, model.said(batch.y))
-        whole = transducer_loss(logits, targets, batch.steps, batch.counts, BLANK, "sum")
-        return ((1 - share) * whole + share * self._ctc(model.aligned(f), targets, batch)) / total
+        """The transducer's loss per label, and CTC's shares where the model shows its encoder."""
+        total = batch.counts.sum().clamp(min=1)
+        if not isinstance(model, Transducer):
+            return self._transduced(model(batch.x, batch.y), batch) / total
+        encoded = model.encoder(batch.x)
+        words = self._taught(model, model.hear(encoded), batch)
+        if model.pronounce is None:
+            return words / total
+        share, spoken = self.teaching.phones, model.pronounce(encoded)
+        return ((1 - share) * words + share * pronounced(spoken, batch)) / total
 
-    def _ctc(self, scores: Tensor, targets: Tensor, batch: Batch) -> Tensor:
-        loss: Tensor = nn.functional.ctc_loss(
-            scores.log_softmax(-1), targets, batch.steps, batch.counts, BLANK, "sum", zero_infinity=True
+    def _taught(self, model: Transducer, f: Tensor, batch: Batch) -> Tensor:
+        """Transducer and CTC by their shares, summed over the labels; what has no share is not computed."""
+        share = batch.share
+        by_itself = (
+            ctc(model.aligned(f), batch.targets, batch.steps, batch.counts) if share else f.new_zeros(())
         )
-        return loss
+        if share == 1:
+            return by_itself
+        whole = self._transduced(model.joined(f, model.said(batch.y)), batch)
+        return (1 - share) * whole + share * by_itself
+
+    def _transduced(self, logits: Tensor, batch: Batch) -> Tensor:
+        return transducer_loss(logits, batch.targets, batch.steps, batch.counts, BLANK, "sum")
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Figures on the development set: `wer`, `cer` (word and character errors, 1 = all).
@@ -242,6 +256,25 @@ class RecognitionTask:
         return [{"x": batch.x.numpy(), "y": batch.y.numpy()} for batch in batches]
 
 
+def ctc(scores: Tensor, targets: Tensor, steps: Tensor, counts: Tensor) -> Tensor:
+    """CTC's loss, summed over the labels, of scores [T,N,V]; what cannot be aligned counts nothing."""
+    logarithms = scores.log_softmax(-1)
+    loss: Tensor = nn.functional.ctc_loss(
+        logarithms, targets, steps, counts, BLANK, "sum", zero_infinity=True
+    )
+    return loss
+
+
+def pronounced(scores: Tensor, batch: Batch) -> Tensor:
+    """CTC's loss of phones, summed over them, of scores [T,N,V]."""
+    counts = torch.tensor([len(phones) for phones in batch.phones])
+    targets = torch.tensor([phone for phones in batch.phones for phone in phones], dtype=torch.int64)
+    spoken = counts > 0
+    if not spoken.any():
+        return scores.new_zeros(())
+    return ctc(scores[:, spoken], targets, batch.steps[spoken], counts[spoken])
+
+
 def whole(features: np.ndarray, reduction: int) -> np.ndarray:
     """Features [T,F], zeros (the mean) after their end until T is a multiple of `reduction`."""
     return np.pad(features, ((0, -len(features) % reduction), (0, 0)))
@@ -264,6 +297,7 @@ def make_task(
     auxiliary: float = 0.3,
     alone: int = 0,
     forgotten: float = 0.2,
+    phones: float = 0.0,
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1),
     noisy: float = 0.2,
     frequency_masks: int = 2,
@@ -278,6 +312,7 @@ def make_task(
     """
     speech, log_mel = read_speech(Path(data)), LogMel(bands, stack=stack, stride=stack)
     known = Units.of(units, [u.text for u in speech.train], pieces)
+    pronunciations = read_dictionary(find_dictionary(Path(data))) if phones else None
     augment = Augment(speeds, speech.noise if noisy else None, noisy)
     parts = speech.train, speech.development, speech.test
     train, development, test = (Sounds(part, log_mel, augment) for part in parts)
@@ -288,7 +323,10 @@ def make_task(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = make_transducer(log_mel.features, len(known), dropout=dropout, **sizes)
+        if pronunciations is not None:
+            module.learn_phones(1 + len(pronunciations.phones))
     hearing = Hearing(known, log_mel, normalization, module.reduction)
     mask = SpecAugment(bands, frequency_masks, frequency_width, time_masks, time_width)
-    recogniser, teaching = Recogniser(module, sizes, hearing), Teaching(auxiliary, alone, forgotten)
-    return RecognitionTask(recogniser, (train, development, test), batch, mask, teaching)
+    recogniser = Recogniser(module, sizes, hearing)
+    teaching = Teaching(auxiliary, alone, forgotten, phones)
+    return RecognitionTask(recogniser, (train, development, test), batch, mask, teaching, pronunciations)

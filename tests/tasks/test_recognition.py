@@ -8,10 +8,11 @@ import pytest
 import soundfile
 import torch
 from spoken_tones import SMALL, learned, write_orders, write_sets, write_table
+from torch import nn
 
 from nnaq.errors import DataError
 from nnaq.tasks.recogniser import Recogniser, read_recogniser
-from nnaq.tasks.recognition import Teaching, make_task, whole
+from nnaq.tasks.recognition import Teaching, ctc, make_task, whole
 from nnaq.tasks.speech_sets import read_speech
 from nnaq.tasks.transducer_loss import transducer_loss
 from nnaq.train.config import load_config, shipped_configs
@@ -73,6 +74,31 @@ def test_the_auxiliary_share_weighs_ctc_against_the_transducer(folder, task):
     logits = task.module(batch.x, batch.y)
     plain = transducer_loss(logits, batch.targets, batch.steps, batch.counts, 0, "sum")
     torch.testing.assert_close(losses[0.0], plain.detach() / batch.counts.sum())
+
+
+def test_phones_take_their_share_of_the_loss_and_never_ship(tmp_path):
+    write_sets(tmp_path)
+    with pytest.raises(DataError, match="holds 0 files"):
+        make_task(tmp_path, phones=0.25, **SMALL)
+    (tmp_path / "tones.dic").write_text("YES Y EH1 S\nNO N OW\n")
+    task = make_task(tmp_path, phones=0.25, **SMALL)
+    batch = replace(task.batches(0, seed=0)[0], share=1.0)
+    texts = [task.hearing.units.decode(row[row > 0].tolist()) for row in batch.targets]
+    assert [not phones for phones in batch.phones] == ["GO" in text for text in texts]
+    with torch.no_grad():
+        encoded = task.module.eval().encoder(batch.x)
+        words = ctc(task.module.aligned(task.module.hear(encoded)), batch.targets, batch.steps, batch.counts)
+        phones = sum(
+            nn.functional.ctc_loss(
+                task.module.pronounce(encoded[: batch.steps[n], n]).log_softmax(-1),
+                torch.tensor(said), batch.steps[n], torch.tensor(len(said)), reduction="sum",
+            )
+            for n, said in enumerate(batch.phones) if said
+        )  # fmt: skip
+        whole = task.loss(task.module, batch) * batch.counts.sum()
+    torch.testing.assert_close(whole, 0.75 * words + 0.25 * phones)
+    task.recogniser.save(tmp_path)
+    assert read_recogniser(tmp_path).module.pronounce is None
 
 
 def test_what_pads_an_utterance_does_not_touch_its_loss(task):
