@@ -1,17 +1,19 @@
 """ConvRNN-T: an RNN-T encoder behind convolutions, local ones and global ones.
 
-    m = local(x)                       convolutions over (time, bands), then one map of bands
+    m = local(x)                       convolutions over (time, bands), then maps of bands
     c = global(m)                      blocks whose dilation doubles, each scaled by what was heard so far
-    y = lstm(norm(P [m, c]))           the layers of `LstmEncoder`
+    y = lstm(norm(P [m, c, x]))        the layers of `LstmEncoder`
 
 The local part sees a few frames, the global one tens to hundreds, the LSTM layers all of the past. Either
 may be left out (the ablations): without both it is the LSTM encoder alone. Batch norm follows its convolution
 at once and goes before ReLU, so that it folds into the weights; the squeeze-excite's mean is a running one.
+That x itself is joined (`skip`) is ours: with few hours of speech the layers learn far sooner.
 Source: Radfar et al., ConvRNN-T: Convolutional augmented recurrent neural network transducers for streaming
 speech recognition, Interspeech 2022.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -21,28 +23,32 @@ from nnaq.models.rnnt import LstmEncoder
 
 
 class LocalEncoder(nn.Module):
-    """Convolutions over neighbouring frames and bands: [N,stack,T,bands] to [N,maps bands,T].
+    """Convolutions over neighbouring frames and bands: [N,stack,T,bands] to [N,maps bands',T].
 
-    channels: of each layer, which are convolution, batch norm, ReLU; a 1x1 convolution makes `maps` of the
-    last. The result's frames hold map after map, each all bands.
+    channels: of each layer, which are convolution, batch norm, ReLU; kernel, stride: of all of them, over
+    (time, bands) and over bands, so that bands' = ceil(bands / stride^layers). A 1x1 convolution makes `maps`
+    of the last one's channels, 0 for none. The result's frames hold map after map, each all bands.
     """
 
-    def __init__(self, stack: int, bands: int, channels: Sequence[int], kernel: int, maps: int = 1) -> None:
+    def __init__(
+        self, stack: int, bands: int, channels: Sequence[int], kernel: int | tuple[int, int],
+        stride: int = 1, maps: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.width = maps * bands
         inputs = (stack, *channels)
-        self.layers = nn.Sequential(
-            *(_layer(n, outputs, kernel) for n, outputs in zip(inputs, channels, strict=False)),
-            nn.Conv2d(inputs[-1], maps, 1),
-        )
+        layers = [_layer(n, outputs, kernel, stride) for n, outputs in pairwise(inputs)]
+        self.layers = nn.Sequential(*layers, *([nn.Conv2d(inputs[-1], maps, 1)] if maps else []))
+        for _ in channels:
+            bands = -(-bands // stride)
+        self.width = (maps or inputs[-1]) * bands
 
     def forward(self, x: Tensor) -> Tensor:
         maps: Tensor = self.layers(x)
         return maps.transpose(2, 3).flatten(1, 2)
 
 
-def _layer(inputs: int, outputs: int, kernel: int) -> nn.Module:
-    convolution = CausalConv2d(inputs, outputs, kernel, bias=False)
+def _layer(inputs: int, outputs: int, kernel: int | tuple[int, int], stride: int) -> nn.Module:
+    convolution = CausalConv2d(inputs, outputs, kernel, stride=(1, stride), bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
@@ -87,9 +93,10 @@ class ConvRnntEncoder(nn.Module):
 
     stack: how many of the front end's frames a frame holds, the oldest first; they are the channels of the
         local part, whose bands are features / stack
-    local, kernel, maps: channels, kernel and maps of LocalEncoder; () leaves it out
+    local, kernel, stride, maps: of LocalEncoder; local = () leaves it out
     channels, inner, blocks, squeeze: of GlobalEncoder, which hears the local part's maps, or the features
         without it; blocks = 0 leaves it out, squeeze = 0 its squeeze-excites
+    skip: whether what the LSTM layers hear is made from the features, too
     joined: the width of what the LSTM layers hear, of no use where both parts are left out; a layer norm
         brings it to the size of normalised features, without which the LSTM layers learn little for long
     hidden, layers, projection, reduction, dropout: of LstmEncoder
@@ -97,18 +104,18 @@ class ConvRnntEncoder(nn.Module):
 
     def __init__(
         self, features: int, hidden: int, layers: int, projection: int = 0, reduction: int = 2,
-        dropout: float = 0.0, *, stack: int = 3, local: Sequence[int] = (16, 16, 8, 8), kernel: int = 3,
-        maps: int = 1, channels: int = 64, inner: int = 128, blocks: int = 4, squeeze: int = 16,
-        joined: int = 128,
+        dropout: float = 0.0, *, stack: int = 3, local: Sequence[int] = (16, 16, 8, 8),
+        kernel: int | tuple[int, int] = 3, stride: int = 1, maps: int = 1, channels: int = 64,
+        inner: int = 128, blocks: int = 4, squeeze: int = 16, skip: bool = False, joined: int = 128,
     ) -> None:  # fmt: skip
         super().__init__()
         self.stack, bands = stack, features // stack
-        self.local = LocalEncoder(stack, bands, local, kernel, maps) if local else None
+        self.local = LocalEncoder(stack, bands, local, kernel, stride, maps) if local else None
         heard = self.local.width if self.local else features
         self.global_ = GlobalEncoder(heard, channels, inner, blocks, squeeze, dropout) if blocks else None
-        self.join = None
+        self.join, self.skip = None, skip
         if local or blocks:
-            width = heard + (channels if blocks else 0)
+            width = heard + (channels if blocks else 0) + (features if skip else 0)
             self.join = nn.Sequential(nn.Linear(width, joined), nn.LayerNorm(joined))
         inputs = joined if self.join else features
         self.lstm = LstmEncoder(inputs, hidden, layers, projection, reduction, dropout)
@@ -116,7 +123,8 @@ class ConvRnntEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.join is not None:
-            x = self.join(self._convolved(x).permute(2, 0, 1))
+            convolved = self._convolved(x).permute(2, 0, 1)
+            x = self.join(torch.cat([convolved, x], 2) if self.skip else convolved)
         y: Tensor = self.lstm(x)
         return y
 

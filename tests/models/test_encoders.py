@@ -33,6 +33,7 @@ MODELS = {
     "rnnt": {"encoder": "rnnt", "hidden": 16, "layers": 2},
     "convrnnt": CONVRNNT,
     "convrnnt, local": {**CONVRNNT, "blocks": 0, "maps": 2, "kernel": 5},
+    "convrnnt, skip": {**CONVRNNT, "kernel": (2, 5), "stride": 2, "maps": 0, "blocks": 1, "skip": True},
     "convrnnt, global": {**CONVRNNT, "local": (), "squeeze": 0},
     "conformer": CONFORMER,
     "conformer, layer norm": {**CONFORMER, "norm": "layer", "layers": 1},
