@@ -97,9 +97,7 @@ class ConvRnntEncoder(nn.Module):
     channels, inner, blocks, squeeze: of GlobalEncoder, which hears the local part's maps, or the features
         without it; blocks = 0 leaves it out, squeeze = 0 its squeeze-excites
     skip: whether what the LSTM layers hear is made from the features, too
-    joined: the width of what the LSTM layers hear, of no use where both parts are left out; a layer norm
-        brings it to the size of normalised features, without which the LSTM layers learn little for long
-    hidden, layers, projection, reduction, dropout: of LstmEncoder
+    hidden, layers, projection, reduction, dropout, joined: of LstmEncoder
     """
 
     def __init__(
@@ -113,23 +111,18 @@ class ConvRnntEncoder(nn.Module):
         self.local = LocalEncoder(stack, bands, local, kernel, stride, maps) if local else None
         heard = self.local.width if self.local else features
         self.global_ = GlobalEncoder(heard, channels, inner, blocks, squeeze, dropout) if blocks else None
-        self.join, self.skip = None, skip
-        if local or blocks:
-            width = heard + (channels if blocks else 0) + (features if skip else 0)
-            self.join = nn.Sequential(nn.Linear(width, joined), nn.LayerNorm(joined))
-        inputs = joined if self.join else features
-        self.lstm = LstmEncoder(inputs, hidden, layers, projection, reduction, dropout)
+        self.skip = skip and bool(local or blocks)
+        width = heard + (channels if blocks else 0) + (features if self.skip else 0)
+        self.lstm = LstmEncoder(width, hidden, layers, projection, reduction, dropout, joined)
         self.width, self.reduction = self.lstm.width, reduction
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.join is not None:
-            convolved = self._convolved(x).permute(2, 0, 1)
-            x = self.join(torch.cat([convolved, x], 2) if self.skip else convolved)
-        y: Tensor = self.lstm(x)
+        convolved = self._convolved(x).permute(2, 0, 1)
+        y: Tensor = self.lstm(torch.cat([convolved, x], 2) if self.skip else convolved)
         return y
 
     def _convolved(self, x: Tensor) -> Tensor:
-        """What the convolutions hear: [N,C,T]."""
+        """What the convolutions hear, the features themselves without them: [N,C,T]."""
         if self.local is None:
             heard = x.permute(1, 2, 0)
         else:
