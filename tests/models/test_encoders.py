@@ -31,7 +31,7 @@ CONFORMER = {"encoder": "conformer", "width": 16, "layers": 2, "heads": 2, "past
 CONTEXTNET = {"encoder": "contextnet", "width": 20, "layers": 2, "kernel": 3, "squeeze": 4}
 MODELS = {
     "rnnt": {"encoder": "rnnt", "hidden": 16, "layers": 2},
-    "rnnt, joined": {"encoder": "rnnt", "hidden": 16, "layers": 1, "joined": 8, "reduction": 1},
+    "rnnt, joined": {"encoder": "rnnt", "hidden": 16, "layers": 2, "joined": 8},
     "convrnnt": CONVRNNT,
     "convrnnt, local": {**CONVRNNT, "blocks": 0, "maps": 2, "kernel": 5},
     "convrnnt, skip": {**CONVRNNT, "kernel": (2, 5), "stride": 2, "maps": 0, "blocks": 1, "skip": True},
