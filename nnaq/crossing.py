@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnaq import pipeline
+from nnaq.codebooks.coded import Coded, read_codebooks
 from nnaq.errors import RecipeError, TargetError
 from nnaq.frontends import ImportOptions
 from nnaq.interpret import Interpreter, chunks, frame_count
@@ -98,6 +99,7 @@ def crossing_of(
     real = pipeline.simplify(graph, dump=dump, repair=recipe.quantize.repair)
     _refuse_gone(recipe, real)
     resolve(recipe, real)  # before the recordings are run: what it names must be there
+    coded_weights(recipe, real)
     observed = reporter.track(calibration, "calibrating", len(calibration))
     ranges = calibrate(real, observed, recipe.quantize.observer, recipe.quantize.percentile or 0.9999)
     ranges = Ranges({**ranges.ranges, **{v: c.range for v, c in recipe.values.items() if c.range}})
@@ -118,6 +120,22 @@ def _refuse_gone(recipe: Recipe, real: Graph) -> None:
         )
 
 
+def coded_weights(recipe: Recipe, real: Graph) -> dict[str, Coded]:
+    """The weights whose codes a training decided. Raises RecipeError where they are not this graph's."""
+    if recipe.codebooks is None:
+        return {}
+    coded = read_codebooks(recipe.codebooks)
+    weights = {name for node in real.nodes for name in weights_of(real, node)}
+    for name, weight in coded.items():
+        if name not in weights or weight.codes.shape != real.constants[name].shape:
+            there = f"is {list(real.constants[name].shape)} there" if name in weights else "is not there"
+            raise RecipeError(
+                f"{recipe.codebooks} is not of graph {real.name!r}: weight {name!r} "
+                f"{list(weight.codes.shape)} {there}; lower the model of that training"
+            )
+    return coded
+
+
 def _crossing(
     real: Graph,
     ranges: Ranges,
@@ -131,17 +149,18 @@ def _crossing(
 
     The choice is made with plain int8 weights: what a palette loses, wider activations do not bring back.
     """
-    resolved = resolve(recipe, real)
+    resolved, coded = resolve(recipe, real), coded_weights(recipe, real)
     options = pipeline.Options(
         target,
         "i8" if recipe.quantize.activations == "auto" else f"i{recipe.quantize.activations}",
         resolved.dtypes,
         frozenset(value for value, c in recipe.values.items() if c.range),
         recipe.quantize.weight_bits,
-        resolved.palettes,
+        {name: choice for name, choice in resolved.palettes.items() if name not in coded},
         codes,
         resolved.weight_bits,
         recipe.quantize.repair,
+        coded=coded,
     )
     options = replace(options, moments=moments_for(real, options, calibration, reporter))
     if recipe.quantize.activations != "auto":

@@ -13,6 +13,7 @@ import numpy as np
 
 from nnaq import passes
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.codebooks.coded import Coded
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
 from nnaq.ir.verify import is_real
@@ -34,7 +35,8 @@ class Options:
     whose range was chosen, not observed. weight_bits: 8 or 4; weights: other widths by constant.
     palettes: how a weight's codebook is found, by constant. codes: code types that a quantised file
     brought along, by value or constant. repair: what mends rounded weights. moments: of the
-    activations that meet each weight, where a palette or a repair asks for them.
+    activations that meet each weight, where a palette or a repair asks for them. coded: weights whose codes a
+    training decided, by constant.
     """
 
     target: Target
@@ -47,12 +49,14 @@ class Options:
     weights: Mapping[str, int] = field(default_factory=dict)
     repair: tuple[str, ...] = ()
     moments: Mapping[str, Moments] = field(default_factory=dict)
+    coded: Mapping[str, Coded] = field(default_factory=dict)
 
     def choice(self, ranges: Ranges, islands: frozenset[str] = frozenset()) -> Choice:
         """What decides the codes of values under these options; a palette's codes have 8 bits."""
         widths = {**self.weights, **dict.fromkeys(self.palettes, 8)}
         chosen = self.activations, self.dtypes, self.exact, self.weight_bits, widths
-        return Choice(ranges, *chosen, islands, self.codes)
+        kinds = {name: weight.kind for name, weight in self.coded.items()}
+        return Choice(ranges, *chosen, islands, {**self.codes, **kinds})
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,9 @@ def _weights(real: Graph, options: Options, host: Collection[str]) -> list[passe
     }
     originals = {name: array for name, array in real.constants.items() if name not in host}
     data = originals, options.moments
+    coded = {name: weight for name, weight in options.coded.items() if name not in host}
     return [
-        passes.AssignCodebooks(palettes, importance),
+        passes.AssignCodebooks(palettes, importance, coded),
         passes.ErrorFeedback(*data),
         passes.AdaRound(*data),
         passes.CorrectBias(*data),

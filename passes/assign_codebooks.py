@@ -5,7 +5,8 @@ becomes
     w.fq = fake_quantize(w) {dtype="i8", scale=[…], palette=[-96, …, 101], palette_bits=4, …}
 
 with every real of w moved to a table entry times its channel's scale, and the scales fitted together
-with the table where the choice says so. To the arithmetic the weight is i8.
+with the table where the choice says so. To the arithmetic the weight is i8. A weight whose codes a training
+decided gets these instead.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from typing import ClassVar
 import numpy as np
 
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.codebooks.coded import Coded
 from nnaq.codebooks.fit import fit_palette
 from nnaq.errors import PassError
 from nnaq.ir.graph import Graph, Node
@@ -32,7 +34,8 @@ class AssignCodebooks(Pass):
     """Give weights the palettes that were chosen for them.
 
     importance: what an error of each weight costs, by constant: [rows, rest] or what broadcasts to it,
-    for the choices that are weighted by activations.
+    for the choices that are weighted by activations. coded: weights whose codes are decided, by constant;
+    none of them has a choice.
     """
 
     name: ClassVar[str] = "assign-codebooks"
@@ -40,14 +43,18 @@ class AssignCodebooks(Pass):
 
     palettes: Mapping[str, PaletteChoice] = field(default_factory=dict)
     importance: Mapping[str, np.ndarray] = field(default_factory=dict)
+    coded: Mapping[str, Coded] = field(default_factory=dict)
 
     def run(self, graph: Graph) -> Graph:
         """Raises PassError for a name that is no weight, or a granularity that it cannot have."""
         rounded = {n.inputs[0]: n for n in graph.nodes if n.op == "fake_quantize"}
-        for name, choice in self.palettes.items():
+        for name in (*self.palettes, *self.coded):
             if name not in graph.constants or name not in rounded:
                 raise PassError(f"palettes name {name!r}, which is no weight of graph {graph.name!r}")
+        for name, choice in self.palettes.items():
             graph = self.with_palette(graph, rounded[name], choice)
+        for name, weight in self.coded.items():
+            graph = on_codes(graph, rounded[name], weight.kind, weight.reals())
         return graph
 
     def with_palette(self, graph: Graph, node: Node, choice: PaletteChoice) -> Graph:
@@ -73,10 +80,14 @@ class AssignCodebooks(Pass):
             kind = replace(kind, quant=Quant(tuple(map(as_float32, fitted.scale)), 0, axis))
         kind = replace(kind, palette=fitted.palette)
         codes = np.ascontiguousarray(np.moveaxis(fitted.codes, 0, axis))
-        constants = {**graph.constants, name: dequantize_array(codes, kind)}
-        attrs = quantize_attrs(kind, str(node.attrs["rounding"]))
-        nodes = tuple(replace(n, attrs=attrs) if n == node else n for n in graph.nodes)
-        return graph.rebuilt(nodes, constants=constants)
+        return on_codes(graph, node, kind, dequantize_array(codes, kind))
+
+
+def on_codes(graph: Graph, node: Node, kind: TensorType, reals: np.ndarray) -> Graph:
+    """The graph with a rounded weight of these reals, which are codes of type `kind`."""
+    attrs = quantize_attrs(kind, str(node.attrs["rounding"]))
+    nodes = tuple(replace(n, attrs=attrs) if n == node else n for n in graph.nodes)
+    return graph.rebuilt(nodes, constants={**graph.constants, node.inputs[0]: reals})
 
 
 def channel_axis(name: str, kind: TensorType) -> int:

@@ -2,6 +2,7 @@ r"""Recipes: every choice of a lowering, in one readable file.
 
     name = "silero_vad"
     metric = "decision:speech_probs>0.5"   # what "no accuracy lost" is measured by
+    codebooks = "codebooks.npz"            # a file beside this: codes and tables of weights, as trained
 
     [input]                                # how audio becomes the model's input
     kind = "frames"                        # overlapping frames of samples
@@ -51,9 +52,12 @@ r"""Recipes: every choice of a lowering, in one readable file.
 
 `[training]` is for models that train on as integers: see `nnaq.quantize.training`. Everything but
 `name` may be left out. A lowering writes the recipe it ended with, ranges filled in, as
-`recipe.toml`: the same choices can be read, edited and used again.
+`recipe.toml`: the same choices can be read, edited and used again. `codebooks` is what a training through
+the integers leaves behind (nnaq.codebooks.coded); its weights keep those very codes, over palettes, widths
+and overrides.
 """
 
+import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -64,6 +68,7 @@ from typing import Any, Literal
 import tomli_w
 
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.codebooks.coded import FILE
 from nnaq.errors import RecipeError
 from nnaq.ir.graph import Graph
 from nnaq.quantize.recipe_file import File, checked, hint, refusal
@@ -145,7 +150,8 @@ class Recipe:
 
     time, batch: axis by port; states: next value (an output) by input; pins: constant by input;
     shapes: by input, names are symbolic dimensions; values: chosen ranges by value;
-    palettes: by weight; overrides: for many layers, a later one wins.
+    palettes: by weight; overrides: for many layers, a later one wins; codebooks: the file of weights whose
+    codes a training decided.
     """
 
     name: str
@@ -161,6 +167,7 @@ class Recipe:
     palettes: Mapping[str, PaletteChoice] = field(default_factory=_nothing)
     overrides: tuple[Override, ...] = ()
     training: Training = field(default_factory=Training)
+    codebooks: Path | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
         # A MappingProxyType cannot be pickled; jobs carry recipes to other processes.
@@ -171,8 +178,14 @@ class Recipe:
         return tomli_w.dumps(_tables(self))
 
     def save(self, path: Path) -> None:
-        """Write `to_toml()` to `path`."""
-        path.write_text(self.to_toml(), encoding="utf-8")
+        """Write `to_toml()` to `path`, and the codebooks it names beside it."""
+        named = self
+        if self.codebooks is not None:
+            beside = path.with_name(FILE)
+            if self.codebooks.resolve() != beside.resolve():
+                shutil.copyfile(self.codebooks, beside)
+            named = replace(self, codebooks=Path(FILE))
+        path.write_text(named.to_toml(), encoding="utf-8")
 
     def merged(self, **overrides: Any) -> "Recipe":
         """A copy with other choices, checked like a file; None means not given.
@@ -240,7 +253,9 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"recipe {path} cannot be read: {error}") from None
-    return parse_recipe(text, f"recipe {path}")
+    recipe = parse_recipe(text, f"recipe {path}")
+    # A file that it names lies beside it, wherever the command runs.
+    return replace(recipe, codebooks=recipe.codebooks and (path.parent / recipe.codebooks).resolve())
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -281,6 +296,7 @@ def _frozen(file: File) -> Recipe:
             for o in file.overrides
         ),
         training=file.training.choice(),
+        codebooks=None if file.codebooks is None else Path(file.codebooks),
     )
 
 
@@ -289,6 +305,7 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
     tables = {
         "name": recipe.name,
         "metric": recipe.metric,
+        "codebooks": None if recipe.codebooks is None else str(recipe.codebooks),
         "input": vars(recipe.input) if recipe.input else None,
         "ports": _filled({"time": dict(recipe.time), "batch": dict(recipe.batch)}),
         "states": dict(recipe.states),

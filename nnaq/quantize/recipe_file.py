@@ -174,6 +174,7 @@ class _Override(_Table):
 class File(_Table):
     name: str = Field(min_length=1)
     metric: str | None = None
+    codebooks: Annotated[str, Field(min_length=1)] | None = None
     input: _Input | None = None
     ports: _Ports = _Ports()
     states: dict[str, str] = {}
@@ -183,6 +184,15 @@ class File(_Table):
     values: dict[str, _Value] = {}
     palettes: dict[str, _Palette] = {}
     overrides: list[_Override] = []
+
+    @model_validator(mode="after")
+    def _decided_once(self) -> "File":
+        if self.codebooks is not None and self.quantize.repair:
+            raise ValueError(
+                f"{', '.join(self.quantize.repair)} would change the codes that `codebooks` keeps from a "
+                "training; leave one of them out"
+            )
+        return self
 
 
 def checked(tables: Mapping[str, Any], who: str, lines: Mapping[tuple[str, ...], int]) -> File:

@@ -33,7 +33,7 @@ from nnaq.crossing import (
     must_fit,
     stretches,
 )
-from nnaq.errors import FrontendError
+from nnaq.errors import FrontendError, RecipeError
 from nnaq.frontends import load
 from nnaq.ir.graph import Graph
 from nnaq.ir.verify import is_real_graph
@@ -150,6 +150,11 @@ def _searched(
     take_up: Callable[[Identity], Journal],
 ) -> SearchResult:
     recipe, target = question.recipe, question.target
+    if recipe.codebooks is not None:
+        raise RecipeError(
+            f"recipe {recipe.name!r} keeps the codes of a training, whose bits are decided; take `codebooks` "
+            "out of it to search others"
+        )
     imported = load(model, import_options(recipe))
     if not is_real_graph(imported.graph):
         raise FrontendError(f"{model} holds integers already, there is nothing to search")

@@ -100,6 +100,11 @@ def _must_train(recipe: Recipe, module: nn.Module) -> None:
             f"{who}: {', '.join(recipe.quantize.repair)} mends weights once, and training moves them on; "
             "leave `repair` out, and repair when the trained module is lowered"
         )
+    if recipe.codebooks is not None:
+        raise RecipeError(
+            f"{who} keeps the codes that a training ended with in {recipe.codebooks.name}, and another "
+            "training moves them on; take `codebooks` out of it"
+        )
     if training.emulate == "weights" and training.ranges == "learned":
         raise RecipeError(
             f"{who}: learned ranges need emulate = 'integers'; with 'weights' activations have no ranges"

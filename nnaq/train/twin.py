@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
+from nnaq.codebooks.coded import Coded
 from nnaq.errors import DataError
 from nnaq.ir.graph import Graph
 from nnaq.pipeline import Crossing
@@ -36,7 +37,7 @@ from nnaq.quantize.training import Training
 from nnaq.train.derive import Derivation
 from nnaq.train.forward import IntegerForward, Tensors, array_of, crossed, real_forward
 from nnaq.train.ranges import TrainingRanges
-from nnaq.train.schemes.base import Hard, Progress, Scheme
+from nnaq.train.schemes.base import Progress, Scheme
 
 CENTROID_RATE = 0.5  # of the weights' learning rate: trained centroids and steps move more slowly
 
@@ -159,11 +160,11 @@ class Twin(nn.Module):
         constants, schemes = self._derived(), self.schemes
         return {name: schemes[name].soft(t) if name in schemes else t for name, t in constants.items()}
 
-    def _constants(self) -> tuple[Tensors, dict[str, Hard]]:
+    def _constants(self) -> tuple[Tensors, dict[str, Coded]]:
         constants = self._derived()
         return constants, {name: one.hard(constants[name]) for name, one in self.schemes.items()}
 
-    def _through(self, constants: Tensors, hard: Mapping[str, Hard]) -> Tensors:
+    def _through(self, constants: Tensors, hard: Mapping[str, Coded]) -> Tensors:
         """Constants; weights with a scheme have the value that ships and the scheme's gradient."""
         made = dict(constants)
         for name, codes in hard.items():
@@ -172,7 +173,7 @@ class Twin(nn.Module):
             made[name] = reals + (soft - soft.detach())
         return made
 
-    def _crossed(self, constants: Tensors, hard: Mapping[str, Hard]) -> Crossing:
+    def _crossed(self, constants: Tensors, hard: Mapping[str, Coded]) -> Crossing:
         """The crossing at these constants and the present ranges; made again only when something moved."""
         arrays = {name: array_of(t).copy() for name, t in constants.items()}  # parameters change in place
         arrays |= {name: codes.reals() for name, codes in hard.items()}
@@ -196,6 +197,11 @@ class Twin(nn.Module):
     def convert(self) -> Graph:
         """The integer graph at the present parameters: what is exported and simulated."""
         return self.crossing().integer
+
+    def coded(self) -> dict[str, Coded]:
+        """The codes at the present parameters of the weights that have a scheme, by constant."""
+        with torch.no_grad():
+            return self._constants()[1]
 
     # --- what a loop asks and tells
 

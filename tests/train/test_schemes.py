@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from train.scheme_weights import a_weight, normal, parameter, weights
 
+from nnaq.codebooks.coded import Coded
 from nnaq.codebooks.fit import fit_palette
 from nnaq.errors import RecipeError
 from nnaq.kernels.boundary import code_type, quantize_array, quantize_attrs
 from nnaq.kernels.codebook import find_indices
 from nnaq.train.schemes import SCHEMES, make_scheme
-from nnaq.train.schemes.base import Hard, Progress
+from nnaq.train.schemes.base import Progress
 from nnaq.train.schemes.palettes import widened
 
 NAMES = tuple(SCHEMES)
@@ -24,7 +25,7 @@ TABLES = tuple(name for name in NAMES if name != "int8")
 EVERY = 12  # cases per scheme
 
 
-def assert_ships(hard: Hard, weight) -> None:
+def assert_ships(hard: Coded, weight) -> None:
     """int8 codes in the weight's shape, all of them table entries, that their reals round to again."""
     quant, palette = hard.kind.quant, hard.kind.palette
     assert hard.codes.dtype == np.int8 and hard.codes.shape == weight.value.shape == hard.kind.shape

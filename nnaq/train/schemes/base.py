@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.codebooks.coded import Coded
 from nnaq.ir.types import TensorType
-from nnaq.kernels.boundary import dequantize_array
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,6 @@ class Weight:
     def axis(self) -> int:
         """The axis of output channels."""
         return (self.kind.quant.axis if self.kind.quant else None) or 0
-
-
-@dataclass(frozen=True)
-class Hard:
-    """A weight as it ships: real = codes * scale. codes: int8 in the weight's shape; kind: scale, palette."""
-
-    codes: np.ndarray
-    kind: TensorType
-
-    def reals(self) -> np.ndarray:
-        """What the codes stand for, float32."""
-        return dequantize_array(self.codes, self.kind)
 
 
 @dataclass(frozen=True)
@@ -91,7 +79,7 @@ class Scheme(nn.Module, ABC):
         return straight_through(parameter, self.hard(parameter))
 
     @abstractmethod
-    def hard(self, parameter: Tensor) -> Hard:
+    def hard(self, parameter: Tensor) -> Coded:
         """The codes that ship."""
 
     def penalty(self, parameter: Tensor) -> Tensor:
@@ -105,7 +93,7 @@ class Scheme(nn.Module, ABC):
         """Told after every update of the parameter, which it may change in place."""
 
 
-def straight_through(parameter: Tensor, hard: Hard) -> Tensor:
+def straight_through(parameter: Tensor, hard: Coded) -> Tensor:
     """The reals of the codes in the forward pass; the gradient goes to the parameter as it is."""
     reals = torch.from_numpy(hard.reals()).to(parameter.device)
     return parameter + (reals - parameter).detach()

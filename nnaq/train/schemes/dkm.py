@@ -28,9 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nnaq.codebooks.coded import Coded
 from nnaq.codebooks.grid import HIGHEST
 from nnaq.train.schemes.attention import Attention, attend, mean_spacing
-from nnaq.train.schemes.base import Hard, Progress, Weight
+from nnaq.train.schemes.base import Progress, Weight
 from nnaq.train.schemes.options import chosen, option
 from nnaq.train.schemes.palettes import PaletteScheme, fitted_start, level_count, nearest, widened
 
@@ -71,7 +72,7 @@ class Dkm(PaletteScheme):
         centroids = self._clustered(units).sort(dim=1).values
         return self.reals(self._attention(units, centroids).means())
 
-    def hard(self, parameter: Tensor) -> Hard:
+    def hard(self, parameter: Tensor) -> Coded:
         """The nearest entry of the snapped table."""
         codes = torch.round(self.centroids.to("cpu").double()).clamp(-HIGHEST, HIGHEST).sort(dim=1).values
         index = nearest(self.exact_units(parameter), codes, self.owner.to("cpu"))

@@ -37,9 +37,10 @@ import torch
 from torch import Tensor, nn
 
 from nnaq.codebooks.choice import Method
+from nnaq.codebooks.coded import Coded
 from nnaq.codebooks.grid import HIGHEST
 from nnaq.train.schemes.attention import attend, mean_spacing
-from nnaq.train.schemes.base import Hard, Progress, Weight
+from nnaq.train.schemes.base import Progress, Weight
 from nnaq.train.schemes.options import chosen, option
 from nnaq.train.schemes.palettes import PaletteScheme, fitted_start, level_count, nearest, widened
 
@@ -108,7 +109,7 @@ class GeneralQuantizer(PaletteScheme):
             return soft
         return soft + (torch.from_numpy(self.hard(parameter).reals()).to(soft.device) - soft).detach()
 
-    def hard(self, parameter: Tensor) -> Hard:
+    def hard(self, parameter: Tensor) -> Coded:
         """The code of the centroid that is nearest in the companded space."""
         reach, owner = self.reach.to("cpu").double(), self.owner.to("cpu")
         centroids = self._sorted().detach().to("cpu").double()

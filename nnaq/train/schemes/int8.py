@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from nnaq.codebooks.coded import Coded
 from nnaq.ir.types import Quant, TensorType
 from nnaq.kernels.boundary import quantize_array
 from nnaq.quantize.scales import as_float32, weight_type
-from nnaq.train.schemes.base import Hard, Scheme, Weight
+from nnaq.train.schemes.base import Scheme, Weight
 from nnaq.train.schemes.options import chosen, option
 
 
@@ -38,12 +39,12 @@ class Int8(Scheme):
         super().__init__(weight)
         self.options = chosen(Int8Options, "int8", options)
 
-    def hard(self, parameter: Tensor) -> Hard:
+    def hard(self, parameter: Tensor) -> Coded:
         """The nearest code of every weight."""
         value = parameter.detach().to("cpu").float().numpy()
         kind = self._kind(value)
         codes = np.clip(quantize_array(value, kind), -127, 127)
-        return Hard(codes, kind)
+        return Coded(codes, kind)
 
     def _kind(self, value: np.ndarray) -> TensorType:
         kind = replace(self.weight.kind, palette=None)

@@ -36,8 +36,9 @@ import torch
 from torch import Tensor, nn
 
 from nnaq.codebooks.choice import PaletteChoice
+from nnaq.codebooks.coded import Coded
 from nnaq.codebooks.grid import HIGHEST
-from nnaq.train.schemes.base import Hard, Progress, Weight
+from nnaq.train.schemes.base import Progress, Weight
 from nnaq.train.schemes.options import chosen
 from nnaq.train.schemes.palettes import PaletteScheme, given_scales, owners
 
@@ -106,7 +107,7 @@ class Lsq(PaletteScheme):
         rounded = clipped + (torch.round(clipped) - clipped).detach()
         return self.shaped((rounded + self.levels.offset) * step)
 
-    def hard(self, parameter: Tensor) -> Hard:
+    def hard(self, parameter: Tensor) -> Coded:
         """Codes of the grid, at the present steps."""
         step = (self.start * self.ratio).detach().to("cpu").float()[self.step_of.to("cpu")]
         clipped = self._clipped(self.matrix(parameter.detach().to("cpu").float()), step[:, None])

@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from nnaq.codebooks.choice import Method, PaletteChoice
+from nnaq.codebooks.coded import Coded
 from nnaq.codebooks.fit import Fitted, fit_palette
 from nnaq.codebooks.grid import HIGHEST, Table
 from nnaq.ir.types import Palette, Quant, TensorType
 from nnaq.quantize.scales import as_float32
 from nnaq.train.schemes.attention import count_below
-from nnaq.train.schemes.base import Hard, Scheme, Weight
+from nnaq.train.schemes.base import Scheme, Weight
 
 
 class PaletteScheme(Scheme):
@@ -70,7 +71,7 @@ class PaletteScheme(Scheme):
         matrix = self.matrix(parameter.detach().to("cpu").double())
         return matrix / self.scale.detach().to("cpu").double()[:, None]
 
-    def hard_of(self, index: Tensor, codes: Tensor, scale: Tensor) -> Hard:
+    def hard_of(self, index: Tensor, codes: Tensor, scale: Tensor) -> Coded:
         """What ships.
 
         index: which of its table's levels every weight takes, [R, K]. codes: the int8 code of every
@@ -80,7 +81,7 @@ class PaletteScheme(Scheme):
         turned = small[self.owner.to("cpu")].gather(1, index).numpy().reshape(self.shape)
         whole = np.ascontiguousarray(np.moveaxis(turned, 0, self.weight.axis))
         tables = [tuple(sorted(set(row))) for row in small.tolist()]
-        return Hard(whole, _kind(self.weight, scale.double().tolist(), tables, self.rows, whole))
+        return Coded(whole, _kind(self.weight, scale.double().tolist(), tables, self.rows, whole))
 
 
 class FixedTables(PaletteScheme):
@@ -97,7 +98,7 @@ class FixedTables(PaletteScheme):
         filled = [[*table, *[table[-1]] * (entries - len(table))] for table in tables]
         self.register_buffer("table", torch.tensor(filled, dtype=torch.int16))
 
-    def hard(self, parameter: Tensor) -> Hard:
+    def hard(self, parameter: Tensor) -> Coded:
         """The nearest entry of every weight."""
         index = nearest(self.exact_units(parameter), self.table.to("cpu").double(), self.owner.to("cpu"))
         return self.hard_of(index, self.table, self.scale)
