@@ -33,6 +33,13 @@ def train(
     data: Annotated[
         Path | None, typer.Option("--data", help="The folder of data; configurations that ship name none.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--start",
+            help="A recogniser to go on from, its folder or `rnnt`; or the best.safetensors of a training.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's last checkpoint, bit for bit.")
     ] = False,
@@ -74,7 +81,8 @@ def train(
         raise NnaqError("--task and --model name a configuration, --config another; give one of them")
     if config is None and data is None and not any(one.startswith("data=") for one in change):
         raise NnaqError(f"task {task!r} needs data; name its folder with --data")
-    named = [] if data is None else [f"data={json.dumps(str(data))}"]
+    paths = {"data": data, "start": start}
+    named = [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
     chosen = load_config(config or f"{task}_{model}", [*named, *change])
     with replicas() as here, watching(chosen.training.epochs, quiet=as_json or not here.is_first) as watch:
         summary = Run(chosen, out, here, watch).go(resume, force)

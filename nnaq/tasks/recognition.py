@@ -13,8 +13,10 @@ The data is a folder of AN4, of Picovoice's speech-to-intent orders, or one that
 AN4, development and test are its own, so that figures compare with those of others on AN4.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,10 +34,10 @@ from nnaq.passes import MakeStreaming
 from nnaq.tasks.augment import Augment
 from nnaq.tasks.batching import Lazy, mixed_by_length, padded, shard_of
 from nnaq.tasks.decoding import Errors, character_errors, word_errors
-from nnaq.tasks.hearing import Hearing
+from nnaq.tasks.hearing import Hearing, recogniser_at
 from nnaq.tasks.log_mel import LogMel, Normalization
 from nnaq.tasks.pronunciations import Pronunciations, find_dictionary, read_dictionary
-from nnaq.tasks.recogniser import Recogniser
+from nnaq.tasks.recogniser import Recogniser, read_recogniser
 from nnaq.tasks.sounds import Sounds, spread
 from nnaq.tasks.spec_augment import SpecAugment
 from nnaq.tasks.speech_sets import read_speech
@@ -284,6 +286,7 @@ def make_task(
     data: str | Path,
     seed: int = 0,
     *,
+    start: Path | None = None,
     model: str = "rnnt",
     size: str | dict[str, Any] | None = None,
     units: Kind = "pieces",
@@ -307,26 +310,52 @@ def make_task(
 ) -> RecognitionTask:
     """The task on a folder of speech; see the module.
 
-    model, size: the encoder and what it takes, or the name of a size (nnaq.models.named_sizes), which also
-    says predictor and joint. Other options: docs/recognition.md. Raises DataError.
+    start: a recogniser to go on from, its folder or the name of one that ships: its network, units and
+    features are the task's. model, size: the encoder and what it takes, or the name of a size
+    (nnaq.models.named_sizes), which also says predictor and joint. Other options: docs/recognition.md. Raises
+    DataError.
     """
+    named = named_size(model, size) if isinstance(size, str) else size or {}
+    own = {"stack": stack} if model == "convrnnt" else {}  # its convolutions know the frames of a step
+    sizes = {"encoder": model, "predictor": predictor, "joint": joint, **own, **named}
+    begun = None if start is None else read_recogniser(recogniser_at(start))
+    if begun is not None:
+        _must_agree(start, begun, {**sizes, "units": units, "bands": bands, "stack": stack})
+        sizes = dict(begun.model)
     speech, log_mel = read_speech(Path(data)), LogMel(bands, stack=stack, stride=stack)
-    known = Units.of(units, [u.text for u in speech.train], pieces)
+    log_mel = log_mel if begun is None else begun.hearing.log_mel
+    known = begun.hearing.units if begun else Units.of(units, [u.text for u in speech.train], pieces)
     pronunciations = read_dictionary(find_dictionary(Path(data))) if phones else None
     augment = Augment(speeds, speech.noise if noisy else None, noisy)
     parts = speech.train, speech.development, speech.test
     train, development, test = (Sounds(part, log_mel, augment) for part in parts)
-    normalization = Normalization.of(train.plain(n) for n in spread(len(speech.train), MEASURED))
-    named = named_size(model, size) if isinstance(size, str) else size or {}
-    own = {"stack": stack} if model == "convrnnt" else {}  # its convolutions know the frames of a step
-    sizes = {"encoder": model, "predictor": predictor, "joint": joint, **own, **named}
+    measured = (train.plain(n) for n in spread(len(speech.train), MEASURED))
+    normalization = begun.hearing.normalization if begun else Normalization.of(measured)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = make_transducer(log_mel.features, len(known), dropout=dropout, **sizes)
+        if begun is not None:
+            module.load_state_dict(begun.module.state_dict())
         if pronunciations is not None:
             module.learn_phones(1 + len(pronunciations.phones))
     hearing = Hearing(known, log_mel, normalization, module.reduction)
-    mask = SpecAugment(bands, frequency_masks, frequency_width, time_masks, time_width)
+    mask = SpecAugment(log_mel.bands, frequency_masks, frequency_width, time_masks, time_width)
     recogniser = Recogniser(module, sizes, hearing)
     teaching = Teaching(auxiliary, alone, forgotten, phones)
     return RecognitionTask(recogniser, (train, development, test), batch, mask, teaching, pronunciations)
+
+
+def _must_agree(start: Path | None, begun: Recogniser, asked: Mapping[str, Any]) -> None:
+    """Raise DataError where options, as far as they say anything of structure, ask for another one."""
+    log_mel, labels = begun.hearing.log_mel, begun.hearing.units
+    there = {**begun.model, "units": labels.kind, "bands": log_mel.bands, "stack": log_mel.stack}
+    known = signature(make_task).parameters
+    silent = {name: known[name].default for name in ("predictor", "joint", "units", "bands", "stack")}
+    said = json.loads(json.dumps(asked))  # lists, as a file has them
+    differ = [name for name in {**there, **said} if said.get(name) != there.get(name)]
+    if differ and asked != {"encoder": known["model"].default, **silent}:
+        name = differ[0]
+        raise DataError(
+            f"{start} has {name} {there.get(name)!r}, the options say {said.get(name)!r}; a recogniser keeps "
+            "its model, size, units, bands, stack, predictor and joint: repeat them or leave all of them out"
+        )

@@ -2,7 +2,8 @@ r"""The file of a training: what is trained on what, how, and whether through th
 
     task = "an4_words"              # one that nnaq ships, or "package.module:factory" of your own
     data = "an4"                    # the folder given to the task
-    start = "float/best.safetensors"  # parameters to start from; without it the task's own fresh ones
+    start = "float"                 # a recogniser to go on from, its folder or the name of one that ships,
+                                    # or the best.safetensors of a training; without it fresh parameters
 
     [options]                       # what else the task's factory takes, by name
     units = "words"
@@ -40,6 +41,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nnaq.quantize.recipe_file import hint, listed, said
 from nnaq.targets.toml_lines import key_lines
+from nnaq.tasks.hearing import is_recogniser, recogniser_at
 from nnaq.train.settings import Settings, TrainingError
 
 Key = tuple[str, ...]
@@ -67,6 +69,19 @@ class Config(_Table):
     options: dict[str, Any] = {}
     training: Settings = Settings()
     emulation: Emulation = Emulation()
+
+    @property
+    def recogniser(self) -> Path | None:
+        """The folder of the recogniser to go on from, where `start` names one. Raises TrainingError."""
+        if self.start is None:
+            return None
+        found = recogniser_at(Path(self.start))
+        if found.is_dir() and not is_recogniser(found):
+            raise TrainingError(
+                f"{found} holds no recogniser to start from; name a folder that `nnaq train` made for task "
+                "'speech', or the best.safetensors of another training"
+            )
+        return found if found.is_dir() else None
 
     def to_toml(self) -> str:
         """The file that `load_config` reads back equal."""

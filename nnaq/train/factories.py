@@ -4,6 +4,7 @@ import importlib
 import json
 import typing
 from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def make_task(config: Config) -> Task:
         raise TrainingError(
             f"there is no data {config.data!r} for task {config.task!r}; say where it is in `data`"
         )
+    if (begun := config.recogniser) is not None and "start" not in signature(factory).parameters:
+        raise TrainingError(
+            f"{begun} is a recogniser, and task {config.task!r} starts from a file of parameters; name "
+            "the best.safetensors of a training in `start`"
+        )
     task = _called(factory, data, config)
     if not isinstance(task, Task):
         wanted = [name for name in vars(Task) if name[0] != "_" and not hasattr(task, name)]
@@ -43,7 +49,8 @@ def make_task(config: Config) -> Task:
 def _called(factory: Callable[..., Any], data: Path, config: Config) -> Any:
     """What a factory makes; options that it, or what it hands them on to, does not know are told."""
     told = f"[options] do not suit task {config.task!r}"
-    options, mistakes = _fitted(factory, config.options)
+    begun = {} if config.recogniser is None else {"start": config.recogniser}
+    options, mistakes = _fitted(factory, {**config.options, **begun})
     if mistakes:
         raise TrainingError(listed(told, mistakes))
     try:

@@ -228,6 +228,8 @@ def refused(said, *told):
         (["--set", "training"], "--set takes KEY=VALUE"),
         (["--set", "task.name=3"], "--set task.name=3: 'task' is no table"),
         (["--set", "start=nothing"], "there is no file nothing to start from"),
+        (["--start", "."], ". holds no recogniser to start from; name a folder"),
+        (["--start", "rnnt"], "is a recogniser, and task 'train.tiny_task:make_task' starts from a file"),
         (["--set", "emulation.recipe=nothing"], "no recipe 'nothing'"),
         (["--resume"], "holds no checkpoint to resume from; begin without --resume"),
         (["--resume", "--force"], "give one of them"),

@@ -172,7 +172,10 @@ def test_sound_is_read_at_its_rate(tmp_path):
         task.judge(task.module)
 
 
-@pytest.mark.parametrize("name", sorted(shipped_configs()))
+FLOAT = sorted(name for name in shipped_configs() if load_config(name, ["data=x"]).emulation.recipe == "none")
+
+
+@pytest.mark.parametrize("name", FLOAT)
 def test_a_configuration_that_ships_trains_and_says_its_words(folder, name, tmp_path):
     config = load_config(name, [f"data={str(folder)!r}"])
     task = make_task(folder, **config.options)
@@ -181,6 +184,25 @@ def test_a_configuration_that_ships_trains_and_says_its_words(folder, name, tmp_
     task.ship(tmp_path, {"configuration": config.tables()}, exact=False)
     x = np.zeros((4, 1, task.hearing.log_mel.features), np.float32)
     assert read_recogniser(tmp_path).greedy(x) == Recogniser.greedy(halved(task.recogniser), x)
+
+
+def test_a_task_goes_on_from_a_recogniser(folder, task, tmp_path):
+    task.ship(tmp_path, {}, exact=False)
+    given = {key: SMALL[key] for key in ("units", "bands", "predictor", "joint", "size")}
+    for options in ({}, given):
+        again = make_task(folder, start=tmp_path, dropout=0.5, **options)
+        assert again.hearing.to_table() == task.hearing.to_table()
+        x = np.ones((4, 1, again.hearing.log_mel.features), np.float32)
+        again.module.eval()
+        assert again.recogniser.greedy(x) == read_recogniser(tmp_path).greedy(x)
+        assert again.example_inputs[0].shape == task.example_inputs[0].shape
+        assert any(part.p == 0.5 for part in again.module.modules() if isinstance(part, torch.nn.Dropout))
+    for options, told in (
+        ({"model": "conformer"}, "encoder 'rnnt'"),
+        ({**given, "bands": 20}, "has bands 12"),
+    ):
+        with pytest.raises(DataError, match=told):
+            make_task(folder, start=tmp_path, **options)
 
 
 def halved(recogniser):
