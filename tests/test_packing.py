@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import soundfile
 from command_line import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spoken_tones import SMALL, learned, write_part, write_sets
+from spoken_tones import SMALL, learned, write_part, write_sets, write_table
 
 from nnaq.crossing import Reporter
 from nnaq.errors import DataError
@@ -21,10 +23,10 @@ from nnaq.packing import lower_recogniser
 from nnaq.passes import MakeStreaming
 from nnaq.quantize.recipe import load_recipe
 from nnaq.targets import load_target
+from nnaq.tasks.hearing import recogniser_at
 from nnaq.tasks.recordings import read_audio
 from nnaq.tasks.transducer_parts import part_graphs
-from nnaq.train.checkpoint import write_tensors
-from nnaq.train.config import Config
+from nnaq.train.config import load_config
 from nnaq.train.replicas import Replicas
 from nnaq.train.run import Run
 
@@ -40,7 +42,6 @@ def tones(tmp_path_factory):
     write_sets(made / "data")
     task = learned(made / "data")
     task.ship(made / "recogniser", {"seed": 0}, exact=False)
-    write_tensors(made / "start.safetensors", task.module.state_dict(), {})
     for number in range(12):
         shutil.copy(made / "data" / f"m{number}0.flac", made / "calibrate")
     for path in (*(made / "data").glob("f*.flac"), made / "data" / "test.tsv"):
@@ -124,27 +125,53 @@ def test_evaluation_counts_what_is_wrong(tones, package):
 # --- trained through its own integers
 
 
-def test_what_was_trained_through_the_integers_is_what_is_lowered(tones):
-    options = {**SMALL, "speeds": list(SMALL["speeds"])}
-    config = Config.model_validate(
-        {
-            "task": "speech",
-            "data": str(tones / "data"),
-            "start": str(tones / "start.safetensors"),
-            "options": options,
-            "training": {"epochs": 1, "rate": 1e-3},
-            "emulation": {"recipe": "recogniser", "target": "edge8"},
-        }
-    )
-    summary = Run(config, tones / "aware", Replicas()).go()
-    assert summary["dev"]["wer"] < 0.2
-    lower(tones, tones / "aware_package", "aware", str(tones / "aware" / "recipe.toml"))
-    trained = MakeStreaming().run(read_lowered(tones / "aware" / "model.onnx"))
-    shipped = read_lowered(tones / "aware_package" / "model.onnx")
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """A folder of tones for trainings of two steps."""
+    made = tmp_path_factory.mktemp("few")
+    write_table(made, "train.tsv", [f"m{n}" for n in range(10)], 1)
+    write_table(made, "test.tsv", ["f0"], 1)
+    return made
+
+
+def trained_on(start, data, config, out, *changes):
+    """The folder of a training by a configuration that ships."""
+    named = [f"data={str(data)!r}", f"start={str(start)!r}", "training.epochs=1", *changes]
+    return Run(load_config(config, named), out, Replicas()).go()
+
+
+def bits_of(graph):
+    """How many constants have how many bits."""
+    return Counter(kind.palette.bits for kind in graph.types.values() if kind.palette is not None)
+
+
+@pytest.mark.parametrize(
+    ("config", "bits"),
+    [("speech_int8", {}), ("speech_s8bqat5", {5: 9}), ("speech_mixed", {5: 3, 4: 4, 1: 2})],
+)
+def test_what_was_trained_through_the_integers_is_what_is_lowered(tones, few, tmp_path, config, bits):
+    data = few if bits else tones / "data"
+    summary = trained_on(tones / "recogniser", data, config, tmp_path / "aware")
+    assert bits or summary["dev"]["wer"] < 0.2
+    assert (tmp_path / "aware" / "codebooks.npz").is_file() == bool(bits)
+    lower(tones, tmp_path / "out", tmp_path / "aware", str(tmp_path / "aware" / "recipe.toml"), "edge8-sub8")
+    trained = MakeStreaming().run(read_lowered(tmp_path / "aware" / "model.onnx"))
+    shipped = read_lowered(tmp_path / "out" / "model.onnx")
+    assert bits_of(shipped) == bits
     assert print_graph(trained) == print_graph(shipped)
     assert trained.constants.keys() == shipped.constants.keys()
     for name, array in trained.constants.items():
         np.testing.assert_array_equal(array, shipped.constants[name])
+    again = load_recipe(tmp_path / "out" / "recipe.toml")
+    assert (again.codebooks == (tmp_path / "out" / "codebooks.npz").resolve()) == bool(bits)
+
+
+@pytest.mark.parametrize("config", ["speech_int8", "speech_s8bqat5", "speech_gq4", "speech_mixed"])
+def test_a_configuration_through_integers_names_what_ships(config):
+    found = load_config(config, ["data=an4"])
+    assert recogniser_at(Path(found.start)) == found.recogniser
+    assert load_recipe(found.emulation.recipe).training.emulate == "integers"
+    assert load_target(found.emulation.target).has_accelerator
 
 
 def test_the_layout_of_librispeech_is_trained_on_resumed_lowered_and_judged(tmp_path, nnaq):

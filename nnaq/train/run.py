@@ -9,6 +9,7 @@ A folder then holds
     summary.json             state (running, finished), figures on dev and, at the end, on test, versions
     model.onnx, recipe.toml  the integer graph, where training went through one, and the recipe with the
                              ranges that training ended with
+    codebooks.npz            codes and tables of the weights that trained by schemes; the recipe names it
     and what the task ships  of speech: a recogniser, which `nnaq lower` takes
 """
 
@@ -16,7 +17,7 @@ import hashlib
 import json
 import platform
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from nnaq.codebooks.coded import FILE, write_codebooks
 from nnaq.crossing import final_recipe
 from nnaq.export.onnx import export_model
-from nnaq.quantize.recipe import Recipe, load_recipe
+from nnaq.quantize.recipe import load_recipe
 from nnaq.targets import load_target
+from nnaq.tasks.hearing import TABLE, WEIGHTS
 from nnaq.train.checkpoint import Place, read_parameters, write_bytes
 from nnaq.train.config import Config
 from nnaq.train.factories import make_task
@@ -76,7 +79,7 @@ class Run:
         if self.replicas.is_first:
             if (data := exported(model.eval())) is not None:
                 write_bytes(self.folder / "model.onnx", data)
-                self._trained_recipe(model).save(self.folder / RECIPE)
+                self._save_recipe(model)
             summary = self._write_summary(self._findings(task, model, place))
             if isinstance(task, Shipping):
                 figures = {name: summary[name] for name in SHIPPED}
@@ -97,7 +100,7 @@ class Run:
 
     def _model(self, task: Task) -> nn.Module:
         """The task's module, or the twin that emulates it, from the parameters it is to start from."""
-        if self.config.start is not None:
+        if self.config.start is not None and self.config.recogniser is None:
             read_parameters(Path(self.config.start), task.module)
         chosen = self.config.emulation
         if chosen.recipe == "none":
@@ -109,10 +112,14 @@ class Run:
             calibration=task.calibration(), options=task.options,
         )  # fmt: skip
 
-    def _trained_recipe(self, model: nn.Module) -> Recipe:
-        """The recipe of the emulation with the ranges that training ended with."""
+    def _save_recipe(self, model: nn.Module) -> None:
+        """The recipe of the emulation with the ranges, and the codes of weights, that training ended with."""
         assert isinstance(model, Twin)
-        return final_recipe(load_recipe(self.config.emulation.recipe), model.crossing())
+        recipe = final_recipe(load_recipe(self.config.emulation.recipe), model.crossing())
+        if coded := model.coded():
+            write_codebooks(self.folder / FILE, coded)
+            recipe = replace(recipe, codebooks=self.folder / FILE)
+        recipe.save(self.folder / RECIPE)
 
     def _findings(self, task: Task, model: nn.Module, place: Place) -> dict[str, Any]:
         """What a finished training found out; the test set is looked at here and nowhere else."""
@@ -158,10 +165,19 @@ def identity(config: Config) -> dict[str, Any]:
     """By what a run is recognised when it is resumed; where its data lie is not part of it."""
     chosen = config.emulation
     recipe = None if chosen.recipe == "none" else load_recipe(chosen.recipe).to_toml()
-    start = config.start and hashlib.sha256(Path(config.start).read_bytes()).hexdigest()
+    start = config.start and _digest(config.recogniser or Path(config.start))
     named = {"task": config.task, "start": start, "emulation.recipe": recipe}
     options = {f"options.{key}": value for key, value in config.options.items()}
     return {**named, "emulation.target": chosen.target, **options}
+
+
+def _digest(start: Path) -> str:
+    """Names what a training starts from: a file, or a recogniser with all that its words depend on."""
+    files = [start / TABLE, start / WEIGHTS] if start.is_dir() else [start]
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.read_bytes())
+    return found.hexdigest()
 
 
 def check_folder(folder: Path, resume: bool, force: bool) -> None:
