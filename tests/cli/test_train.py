@@ -176,7 +176,7 @@ def test_training_through_integers_writes_the_model_that_was_judged(nnaq, place)
     command += [word for change in changes for word in ("--set", change)]
     said = nnaq(*command)
     assert said.code == 0, said.err
-    assert files(place / "more") == sorted([*WRITTEN, "model.onnx", "recipe.toml"])
+    assert files(place / "more") == sorted([*WRITTEN, "codebooks.npz", "model.onnx", "recipe.toml"])
     model = onnx.load(place / "more" / "model.onnx")
     x, wanted = tiny_task.drawn(np.random.default_rng(2), 64)
     (scores,) = ReferenceEvaluator(model).run(["output"], {"x": x.numpy()})
