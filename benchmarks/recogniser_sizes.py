@@ -28,7 +28,7 @@ from nnaq.models.sizes import make_transducer
 from nnaq.passes import MakeStreaming
 from nnaq.quantize.recipe import load_recipe
 from nnaq.simulate import simulate
-from nnaq.targets import load_target
+from nnaq.targets import Target, load_target
 from nnaq.tasks.transducer_parts import PartGraphs, part_graphs
 
 RESULT = Path(__file__).parent / "results" / "recogniser_sizes.json"
@@ -69,13 +69,12 @@ def measured(encoder: str, size: str, bits: int) -> dict[str, Any]:
     return {
         "encoder": encoder, "size": size, "bits": bits,
         "parameters": sum(p.numel() for p in module.parameters()),
-        **on_the_machine(part_graphs(MakeStreaming().run(lowering.crossing.integer)), TARGET),
+        **on_the_machine(part_graphs(MakeStreaming().run(lowering.crossing.integer)), target),
     }  # fmt: skip
 
 
-def on_the_machine(graphs: PartGraphs, name: str) -> dict[str, Any]:
+def on_the_machine(graphs: PartGraphs, target: Target) -> dict[str, Any]:
     """Bytes and cycles of the parts, and of a second of sound."""
-    target = load_target(name)
     parts = {g.name: simulate(g, target) for g in (graphs.encoder, graphs.predictor, graphs.joint)}
     cycles = {part: simulation.latency(None)["event_cycles_per_step"] for part, simulation in parts.items()}
     macs = {part: sum(cost.macs for cost in simulation.costs) for part, simulation in parts.items()}
