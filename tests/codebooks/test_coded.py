@@ -13,6 +13,9 @@ from nnaq.errors import RecipeError
 from nnaq.ir.build import Builder
 from nnaq.ir.types import Palette, Quant, TensorType
 from nnaq.quantize.recipe import load_recipe, parse_recipe
+from nnaq.search.budget import parse_bound
+from nnaq.search.choose import Wish
+from nnaq.search.search import Question, search
 from nnaq.targets import load_target
 
 
@@ -163,3 +166,12 @@ def test_codebooks_of_another_model_are_told(tmp_path):
 def test_what_would_change_trained_codes_is_refused():
     with pytest.raises(RecipeError, match="error_feedback would change the codes"):
         parse_recipe(RECIPE).merged(repair=["error_feedback"])
+
+
+def test_a_search_does_not_pass_over_trained_codes(tmp_path):
+    question = Question(
+        load_target("edge8-sub8"), parse_recipe(RECIPE), (), Wish((parse_bound("bytes<=1k"),))
+    )
+    with pytest.raises(RecipeError, match="take `codebooks` out of it to search others"):
+        search(tmp_path / "model.onnx", tmp_path, tmp_path / "out", question)
+    assert not (tmp_path / "out").exists()
