@@ -379,3 +379,6 @@ def test_bad_calls_are_refused_in_a_sentence():
     equal = parse_recipe('name = "e"\n[quantize]\nrepair = ["equalize_layers"]\n')
     with pytest.raises(RecipeError, match="equalize_layers mends weights once"):
         nnaq.prepare(Normed(), sounds(), equal, options=OPEN)
+    kept = parse_recipe('name = "k"\ncodebooks = "codebooks.npz"\n')
+    with pytest.raises(RecipeError, match=r"keeps the codes .* in codebooks\.npz, and another training"):
+        nnaq.prepare(Normed(), sounds(), kept, options=OPEN)
