@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nnaq.errors import DataError
 from nnaq.export.read import read_lowered
-from nnaq.tasks.hearing import Hearing, is_recogniser, read_tables
+from nnaq.tasks.hearing import TABLE, Hearing, is_recogniser, read_tables
 from nnaq.tasks.transcriber import Transcriber
 from nnaq.tasks.transducer_beam import Beam
 from nnaq.tasks.transducer_parts import PartGraphs, part_graphs
@@ -31,6 +31,11 @@ class Package:
         """A stream on its integer kernels. beam: hypotheses that are kept; 1: greedy search."""
         search = Greedy if beam == 1 else partial(Beam, width=beam, scale=self.graphs.scale)
         return Transcriber(self.graphs, self.hearing, search)
+
+
+def is_package(path: Path) -> bool:
+    """Whether a folder holds a lowered recogniser, as `nnaq lower` writes it."""
+    return (path / TABLE).is_file() and (path / "model.onnx").is_file()
 
 
 def open_package(folder: Path) -> Package:

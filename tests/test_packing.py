@@ -21,6 +21,7 @@ from nnaq.ir.text import print_graph
 from nnaq.package import open_package
 from nnaq.packing import lower_recogniser
 from nnaq.passes import MakeStreaming
+from nnaq.perceived import perceive
 from nnaq.quantize.recipe import load_recipe
 from nnaq.targets import load_target
 from nnaq.tasks.hearing import recogniser_at
@@ -120,6 +121,47 @@ def test_evaluation_counts_what_is_wrong(tones, package):
     assert len(table["texts"]) == 8 and table["sound_seconds"] > 4
     with pytest.raises(DataError, match=r"there is no .*orders.tsv"):
         evaluate(package, tones / "evaluate", "orders.tsv", 1, Reporter())
+
+
+# --- in real time
+
+
+def test_a_speaker_waits_for_the_frame_and_the_machine(tones, package):
+    found = perceive(package, load_target("edge8"), tones / "evaluate")
+    table, frame = found.to_json(), package.hearing.seconds
+    assert (table["recordings"], table["frame_seconds"]) == (8, frame)
+    transcriber, words = package.transcriber(), 0
+    for path, spoken in found.spoken.items():
+        audio = read_audio(path, 16000)
+        heard = transcriber.feed(audio) + transcriber.finish()
+        words += len(heard)
+        assert sum(spoken.labels) == len(heard)
+        assert spoken.steps == tuple(count + 1 for count in spoken.labels)
+        # Units are words: the last is told as soon as its frame is whole, plus what the machine takes for it.
+        waits = found.last_word_seconds(path) + spoken.speech_samples / 16000 - heard[-1].seconds
+        least = found.turns.encoders[1].timing.cycles / 500e6
+        assert least < waits < 2 * least + 1e-3 or heard[-1].seconds * 16000 > len(audio)
+        assert found.result_seconds(path) < frame
+        # The tones end 0.1 s before the recording does.
+        assert abs(spoken.speech_samples - (len(audio) - 1600)) <= 160
+    assert table["labels"] == words and sum(table["shares"].values()) == pytest.approx(1)
+    assert 0 < table["real_time_factor"] < 1 and table["sram"]["fits"]
+
+
+def test_the_command_tells_the_wait_and_refuses_what_it_cannot(tones, nnaq, tmp_path):
+    package, sound = tones / "package", tones / "evaluate" / "f00.flac"
+    told = json.loads(nnaq("simulate", package, "--stream", tones / "evaluate", "--json").out)["stream"]
+    assert told["recordings"] == 8 and told["last_word_milliseconds"]["recordings"] == 8
+    one = nnaq("simulate", package, "--stream", sound, "--chunk", 3, "--target", "edge8-sub8")
+    assert one.code == 0 and "3 at a time" in one.out and "from the end of speech" in one.out
+    soundfile.write(tmp_path / "quiet.wav", np.zeros(100), 16000)
+    assert "no words" in nnaq("simulate", package, "--stream", tmp_path / "quiet.wav").out
+    (tmp_path / "none").mkdir()
+    refused(nnaq("simulate", package, "--stream", tmp_path / "none"), "holds no recordings")
+    refused(nnaq("simulate", package, "--stream", sound, "--trace", "t.json"), "leave the others out")
+    alone = package / "parts" / "encoder.onnx"
+    refused(nnaq("simulate", alone, "--stream", tones / "evaluate"), "is no recogniser that nnaq lowered")
+    refused(nnaq("simulate", tones / "recogniser", "--stream", sound), "recogniser")
 
 
 # --- trained through its own integers

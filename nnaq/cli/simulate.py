@@ -28,7 +28,11 @@ def simulate(
     ] = 1,
     stream: Annotated[
         Path | None,
-        typer.Option("--stream", help="A recording, heard in real time: latency, waiting, energy."),
+        typer.Option(
+            "--stream",
+            help="A recording, heard in real time: latency, waiting, energy. A recogniser hears those of a "
+            "folder, too.",
+        ),
     ] = None,
     recipe: Annotated[
         str | None,
@@ -54,10 +58,13 @@ def simulate(
     Two models of time stand beside each other: the sum of what nodes cost, and the step's commands on
     their engines (`event_cycles_per_step`), where transfers run beside the work. Another target than the
     one a model was lowered for may be asked, as long as it computes the same integers. Where an executed
-    plan gives other integers than the interpreter, the exit code is 1.
+    plan gives other integers than the interpreter, the exit code is 1. --stream of a lowered recogniser
+    tells how long a speaker waits for words: its own framing, labels as they are found.
     """
     from nnaq.artifact import write_text
     from nnaq.opened import frames_of, open_lowered, sound_of, target_of
+    from nnaq.package import is_package, open_package
+    from nnaq.perceived import perceive
     from nnaq.quantize.recipe import load_recipe
     from nnaq.simulate import chrome_trace
     from nnaq.simulate import simulate as simulate_step
@@ -65,6 +72,19 @@ def simulate(
     from nnaq.simulate.listening import listen
     from nnaq.tasks.recordings import read_arrays
 
+    if stream is not None and is_package(lowered):
+        if (steps, trace, execute, inputs, recipe) != (1, None, None, None, None):
+            raise NnaqError(
+                "--stream of a recogniser goes with --target, --chunk and --json alone; leave the others out"
+            )
+        heard = perceive(open_package(lowered), target_of(open_lowered(lowered), target), stream, chunk)
+        print(json.dumps({"stream": heard.to_json()}, indent=2) if as_json else heard.show())
+        return
+    if stream is not None and stream.is_dir():
+        raise NnaqError(
+            f"{lowered} is no recogniser that nnaq lowered, so --stream takes one recording; {stream} is a "
+            "folder"
+        )
     if stream is not None and steps != 1:
         raise NnaqError("--stream has as many steps as the recording has chunks; leave --steps out")
     if execute not in (None, "plan"):
