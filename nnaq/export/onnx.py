@@ -46,7 +46,6 @@ def export_model(graph: Graph) -> onnx.ModelProto:
         graph.name,
         [_value(v, graph.types[v]) for v in _source_order(graph)],
         [_value(outputs[v], graph.types[v]) for v in outputs],
-        [tensor for name in sorted(graph.constants) for tensor in _initializers(graph, name)],
         value_info=[_value(v, graph.types[v]) for v in inner],
     )
     imports = [helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)]
@@ -58,6 +57,8 @@ def export_model(graph: Graph) -> onnx.ModelProto:
         producer_name="nnaq",
     )
     helper.set_model_props(model, _metadata(graph, outputs))
+    for name in sorted(graph.constants):  # last and one by one: the helpers above copy what they are given
+        model.graph.initializer.extend(_initializers(graph, name))
     return model
 
 

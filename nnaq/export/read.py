@@ -1,5 +1,6 @@
 """Reading a lowered model back: the graph from its text, the arrays from the initializers."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -39,10 +40,12 @@ def read_lowered(path: Path) -> Graph:
     with _as_written(path):
         graph = parse_graph(properties["nnaq.graph"], _constants(path, model))
     _must_know_operators(path, graph)
+    written = _digest(model)
+    del model
     with _as_written(path):
-        unchanged = export_model(verify(graph))
-    if _bytes(model) != _bytes(unchanged):
-        if _bytes(_without_bodies(model)) == _bytes(_without_bodies(unchanged)):
+        unchanged = _digest(export_model(verify(graph)))
+    if written != unchanged:
+        if _digest(_without_bodies(_parse(path))) == _digest(_without_bodies(export_model(graph))):
             raise ArtifactError(
                 f"{path} was written by another build of nnaq, or changed since; lower the model again"
             )
@@ -83,15 +86,20 @@ def _must_know_operators(path: Path, graph: Graph) -> None:
 
 
 def _without_bodies(model: onnx.ModelProto) -> onnx.ModelProto:
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    del bare.functions[:]
-    return bare
+    """The model itself, its functions taken out."""
+    del model.functions[:]
+    return model
 
 
-def _bytes(model: onnx.ModelProto) -> bytes:
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+def _digest(model: onnx.ModelProto) -> bytes:
+    """What tells a model from every other. It is left without its arrays: they are read one by one and given
+    up, so that of a large file no more copies than need be are in memory at once."""
+    found = hashlib.sha256()
+    for tensor in model.graph.initializer:
+        found.update(tensor.SerializeToString(deterministic=True))
+    del model.graph.initializer[:]
+    found.update(model.SerializeToString(deterministic=True))
+    return found.digest()
 
 
 def _parse(path: Path) -> onnx.ModelProto:
