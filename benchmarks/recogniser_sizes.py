@@ -6,7 +6,8 @@ Weights are random: nothing is said about accuracy. Every transducer is lowered 
 recordings (40 bands, 3 frames stacked, 120 units and the blank), made a stream and cut; its parts take turns
 on the machine and share its SRAM (nnaq.simulate.transducer). They hear SECONDS seconds with LABELS labels a
 second, the last of them in the last frame. Bits below 8 are palettes on `edge8-sub8`; 8 is int8 there.
-
+Tables are evenly spaced: which entries they have changes neither bytes nor cycles, and the best take long to
+find.
 All bits of a size are lowered in one process of their own, whose processor seconds and peak of resident bytes
 stand in its rows, beside the peak after its imports and the bytes of the float parameters. Rows that were not
 asked for stay in results/recogniser_sizes.json as they are.
@@ -39,7 +40,7 @@ from nnaq.perceived import feature_operations
 from nnaq.quantize.recipe import load_recipe
 from nnaq.simulate.stream import emissions
 from nnaq.simulate.transducer import Framing, Spoken, Turns, take_turns
-from nnaq.targets import Target, load_target
+from nnaq.targets import load_target
 from nnaq.tasks.log_mel import LogMel
 from nnaq.tasks.transducer_parts import PartGraphs, part_graphs
 
@@ -85,15 +86,8 @@ def measured(encoder: str, size: str, bits: Sequence[int]) -> list[dict[str, Any
     before, start = peak_bytes(), time.process_time()
     module, graph = real_graph(encoder, size)
     parameters = sum(p.numel() for p in module.parameters())
-    recordings, target, rows = [recording(seed) for seed in range(3)], load_target(TARGET), []
-    for width in bits:
-        recipe = load_recipe("recogniser")
-        if width < 8:
-            recipe = recipe.with_palettes(PaletteChoice(width))
-        integer = crossing_of(graph, recordings, recipe, target, Reporter()).integer
-        turns = turns_of(part_graphs(MakeStreaming().run(integer)), target)
-        about = {"encoder": encoder, "size": size, "bits": width, "parameters": parameters}
-        rows.append({**about, **on_the_machine(turns)})
+    about = {"encoder": encoder, "size": size, "parameters": parameters}
+    rows = [{**about, "bits": width, **on_the_machine(turns_of(graph, width))} for width in bits]
     process = {
         "lowering_seconds": round(time.process_time() - start, 1),
         "lowering_peak_bytes": peak_bytes(),
@@ -112,8 +106,19 @@ def real_graph(encoder: str, size: str) -> tuple[torch.nn.Module, Graph]:
     return module, load(module, example, ImportOptions(time={"x": 0, "y": 0}, shapes=shapes)).graph
 
 
-def turns_of(graphs: PartGraphs, target: Target) -> Turns:
+def lowered_parts(graph: Graph, bits: int) -> PartGraphs:
+    """The parts of a streaming transducer whose weights have so many bits."""
+    recipe = load_recipe("recogniser")
+    if bits < 8:
+        recipe = recipe.with_palettes(PaletteChoice(bits, method="uniform", scale="kept"))
+    recordings = [recording(seed) for seed in range(3)]
+    crossing = crossing_of(graph, recordings, recipe, load_target(TARGET), Reporter())
+    return part_graphs(MakeStreaming().run(crossing.integer))
+
+
+def turns_of(graph: Graph, bits: int) -> Turns:
     """The parts on one machine, a frame at a time."""
+    graphs, target = lowered_parts(graph, bits), load_target(TARGET)
     operations = feature_operations(LOG_MEL, FRAMING.hop)
     return take_turns(graphs.encoder, graphs.predictor, graphs.joint, target, [1], operations)
 

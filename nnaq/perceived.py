@@ -10,8 +10,7 @@ Two waits are told of an utterance, in time on the machine's clock:
     result      from the end of the recording to when nothing is left to do: the machine alone.
 
 Labels are those of greedy search on the integers, frame by frame; what they and the frames take on the
-machine is in `nnaq.simulate.transducer`. Features are counted on the host, as customary for a real FFT of n
-points:
+machine is in `nnaq.simulate.transducer`. Features are the host's; with a real FFT of n points, as customary,
 
     operations of a hop = window + 2.5 n log2 n + 3 bins + 2 * non-zeros of the filters + bands
 """

@@ -4,16 +4,20 @@ import json
 from typing import Any
 
 from pages.markdown import ROOT, heading, markdown_table
+from pages.recogniser_sizes import at_equal_parameters, below_eight_bits, lowering, of_sizes
 
 TEXT = ROOT / "docs" / "pages" / "recognition.md"
 
 
 def recognition() -> str:
     """How recognisers are trained, lowered and heard, how well those that ship hear, what sizes take."""
-    text = TEXT.read_text(encoding="utf-8")
+    text, sizes = TEXT.read_text(encoding="utf-8"), read("recogniser_sizes.json")
     parts = {
         "{figures}": figures(read("recognisers.json")),
-        "{sizes}": of_sizes(read("recogniser_sizes.json")),
+        "{sizes}": of_sizes(sizes),
+        "{equal}": at_equal_parameters(sizes),
+        "{bits}": below_eight_bits(sizes),
+        "{lowering}": lowering(sizes),
     }
     for mark, part in parts.items():
         text = text.replace(mark, part)
@@ -28,7 +32,7 @@ def figures(found: dict[str, Any]) -> str:
     """The tables, and what they say about integers against float."""
     rows = found["rows"]
     said = "\n".join(f"- `{row['model']}`: {sentence(row, found['within'])}" for row in rows)
-    return f"{errors(rows)}\n{said}\n\n{sizes(rows)}\nRepeat with `{found['command']}`.\n"
+    return f"{errors(rows)}\n{said}\n\n{of_shipped(rows)}\nRepeat with `{found['command']}`.\n"
 
 
 def errors(rows: list[dict[str, Any]]) -> str:
@@ -60,7 +64,7 @@ def sentence(row: dict[str, Any], within: float) -> str:
     )
 
 
-def sizes(rows: list[dict[str, Any]]) -> str:
+def of_shipped(rows: list[dict[str, Any]]) -> str:
     """Bytes, and the machine's time."""
     lines = [
         (
@@ -82,28 +86,3 @@ def sizes(rows: list[dict[str, Any]]) -> str:
         ),
         lines,
     )  # fmt: skip
-
-
-def of_sizes(found: dict[str, Any]) -> str:
-    """Named sizes on the machine, at 8 bits and below."""
-    lines = [
-        (
-            row["encoder"],
-            row["size"],
-            str(row["bits"]),
-            f"{row['parameters'] / 1e6:.2f} M",
-            f"{row['macs_per_second'] / 1e6:.1f} M",
-            f"{row['weight_bytes']:,}",
-            f"{row['state_bytes']:,}",
-            f"{row['encoder_cycles']:,}",
-            f"{row['predictor_cycles']:,}",
-            f"{row['joint_cycles']:,}",
-            f"{row['share_of_real_time']:.3%}",
-        )
-        for row in found["rows"]
-    ]
-    columns = (
-        "encoder|size|bits|parameters|MACs a second|weight bytes|state bytes|"
-        "encoder cycles|predictor cycles|joint cycles|of real time"
-    )
-    return markdown_table(columns.split("|"), lines)
