@@ -7,6 +7,7 @@ from pathlib import Path
 from codebook_tables import below_8_bits, finder_speed, packed_speed, searched
 from kernel_tables import kernel_speed
 from peer_tables import palettes_of_peers, pipelines, speakers, weight_codecs
+from recogniser_tables import recogniser_steps
 from rendering import circumstances, markdown_table, time_of
 from sub8_tables import all_speakers
 from training_tables import awareness, claims, promise, schemes, training_step, transducer
@@ -103,6 +104,7 @@ SECTIONS = {
     "silero_speed": detector_speed,
     "kernels": kernel_speed,
     "packed": packed_speed,
+    "recogniser_steps": recogniser_steps,
     "codebooks": finder_speed,
     "silero_accuracy": detector_accuracy,
     "speaker": speakers,

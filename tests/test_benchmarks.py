@@ -17,6 +17,8 @@ from kernel_races import Rival, Work, convolution, layer, layer_norm, lstm, soft
 from kernel_tables import judged, kernel_speed  # noqa: E402
 from measuring import contest, figures, race  # noqa: E402
 from random_nodes import codes, node_of, reals  # noqa: E402
+from recogniser_sizes import FRAMING, LABELS, SECONDS, spoken  # noqa: E402
+from recogniser_steps import BITS, times  # noqa: E402
 
 from nnaq.interpret import Interpreter  # noqa: E402
 from nnaq.ir.types import Palette  # noqa: E402
@@ -149,6 +151,24 @@ def test_the_page_tells_target_and_verdict():
     assert "| GEMM | someone |  | 1.50 |  | 10 ms |" in page
     assert "On this CPU 25% of the sums" in page
     assert "200 GOP/s, 150 with an addition to a sum each; float32 90 GFLOP/s" in page
+
+
+def test_the_sound_of_the_sizes_has_whole_frames_and_ends_with_a_label():
+    sound = spoken()
+    assert len(sound.labels) * FRAMING.hop == sound.samples == SECONDS * FRAMING.sample_rate
+    assert sum(sound.labels) == LABELS * SECONDS and sound.labels[-1] == 1 == max(sound.labels)
+    assert sum(sound.steps) == len(sound.labels) + sum(sound.labels)
+
+
+def test_steps_are_compared_within_their_turn():
+    def took(seconds):
+        return {"step": (2 * seconds, seconds), "answer": (4 * seconds, 3 * seconds)}
+
+    turns = [{bits: took(slow * bits) for bits in BITS} for slow in (1, 10, 3)]
+    found = times(turns, 2)
+    assert found["step"]["seconds"] == 12 and found["step"]["processor_seconds"] == 6
+    assert found["answer"]["ratio"] == found["step"]["ratio_low"] == found["step"]["ratio_high"] == 4
+    assert times(turns, 8)["answer"]["seconds"] == 96
 
 
 @pytest.mark.parametrize("make", [lambda: matmul_integer(2, 8, 4), lambda: lstm_steps(2, 3, 4, 8)])
