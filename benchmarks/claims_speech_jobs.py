@@ -23,10 +23,13 @@ from recogniser_sizes import on_the_machine
 from nnaq.codebooks.choice import PaletteChoice
 from nnaq.codebooks.storage import storage_of_graph
 from nnaq.passes import MakeStreaming
+from nnaq.perceived import feature_operations
 from nnaq.quantize.recipe import Override, Recipe, load_recipe
 from nnaq.quantize.training import SchemeChoice
+from nnaq.simulate.transducer import Framing, take_turns
 from nnaq.targets import Target, load_target
 from nnaq.tasks.decoding import word_errors_by_utterance
+from nnaq.tasks.hearing import Hearing
 from nnaq.tasks.recognition import RecognitionTask, make_task
 from nnaq.tasks.sounds import Sounds
 from nnaq.tasks.transducer_parts import part_graphs
@@ -105,7 +108,13 @@ class Bench:
             self.trained(task, prepared(task, floating, target), job)
         twin = prepared(task, recipe_of(job.way), target)
         found = self.trained(task, twin, job) if epochs and job.way != "control" else {}
-        return {**made, **found, **heard(task, twin.eval()), **on_device(twin, target), **versions()}
+        return {
+            **made,
+            **found,
+            **heard(task, twin.eval()),
+            **on_device(twin, task.hearing, target),
+            **versions(),
+        }
 
     def trained(self, task: RecognitionTask, twin: Twin, job: Job) -> dict[str, Any]:
         """Train, or go on where the job was cut short; afterwards the twin holds its best epoch on dev."""
@@ -172,18 +181,15 @@ def truths(sounds: Sounds) -> list[str]:
     return [utterance.text for utterance in sounds.utterances]
 
 
-def on_device(twin: Twin, target: Target) -> dict[str, Any]:
+def on_device(twin: Twin, hearing: Hearing, target: Target) -> dict[str, Any]:
     """Bytes and time of the stream by the simulator.
 
     A frame runs encoder and joint once: its bytes are what both rest in, its time what both take.
     """
     graphs = part_graphs(MakeStreaming().run(twin.convert()))
-    found = on_the_machine(graphs, target)
+    operations = feature_operations(hearing.log_mel, hearing.samples)
+    turns = take_turns(graphs.encoder, graphs.predictor, graphs.joint, target, [1], operations)
+    found = on_the_machine(turns, Framing(hearing.samples, hearing.log_mel.sample_rate))
     each = {g.name: sum(w.total_bytes for w in storage_of_graph(g)) for g in (graphs.encoder, graphs.joint)}
     cycles = found["encoder_cycles"] + found["joint_cycles"]
-    kept = {key: value for key, value in found.items() if key != "share_of_real_time"}
-    return {
-        **kept,
-        "frame_bytes": sum(each.values()),
-        "frame_microseconds": target.microseconds(cycles),
-    }
+    return {**found, "frame_bytes": sum(each.values()), "frame_microseconds": target.microseconds(cycles)}

@@ -51,7 +51,7 @@ def general_quantizer(model: str, way: str) -> list[Claim]:
     return [
         Claim(f"{who}: no more word errors", "little or no loss at 5 bits and below", NOISE, "errors", *pair),
         Claim(f"{who}: memory of weights", "30.73 % less", -0.3073, "weight_bytes", *pair),
-        Claim(f"{who}: time of a frame", "31.75 % less as perceived", -0.3175, "frame_microseconds", *pair),
+        Claim(f"{who}: wait for the result", "31.75 % less", -0.3175, "perceived_milliseconds", *pair),
     ]
 
 

@@ -123,10 +123,10 @@ def turns_of(graph: Graph, bits: int) -> Turns:
     return take_turns(graphs.encoder, graphs.predictor, graphs.joint, target, [1], operations)
 
 
-def on_the_machine(turns: Turns) -> dict[str, Any]:
+def on_the_machine(turns: Turns, framing: Framing = FRAMING) -> dict[str, Any]:
     """Bytes and cycles of the parts, and what they make of the sound."""
-    sound, target, parts = spoken(), turns.target, dict(zip(PARTS, turns.parts, strict=True))
-    work = turns.work(sound, FRAMING.chunk)
+    sound, target, parts = spoken(framing), turns.target, dict(zip(PARTS, turns.parts, strict=True))
+    work = turns.work(sound, framing.chunk)
     runs = dict(zip(PARTS, (len(sound.labels), sum(sound.labels), sum(sound.steps)), strict=True))
     macs = {part: sum(cost.macs for cost in simulation.costs) for part, simulation in parts.items()}
     plans = [simulation.plan for simulation in parts.values()]
@@ -135,7 +135,7 @@ def on_the_machine(turns: Turns) -> dict[str, Any]:
         "macs_per_second": round(sum(macs[part] * runs[part] for part in PARTS) / SECONDS),
         "dram_bytes_per_frame": parts["encoder"].dram_bytes,
         "share_of_real_time": round(sum(work.values()) / target.clock_hz / SECONDS, 6),
-        "perceived_milliseconds": round(target.microseconds(turns.hear(sound, FRAMING).perceived) / 1e3, 4),
+        "perceived_milliseconds": round(target.microseconds(turns.hear(sound, framing).perceived) / 1e3, 4),
         "weight_bytes": sum(plan.weight_bytes for plan in plans),
         "table_bytes": sum(plan.table_bytes for plan in plans),
         "state_bytes": turns.resting["state_bytes"],
@@ -145,10 +145,10 @@ def on_the_machine(turns: Turns) -> dict[str, Any]:
     }
 
 
-def spoken() -> Spoken:
+def spoken(framing: Framing) -> Spoken:
     """SECONDS of sound, labels spread over its frames, the last of them in the last frame."""
-    samples = SECONDS * FRAMING.sample_rate
-    frames = samples // FRAMING.hop
+    samples = SECONDS * framing.sample_rate
+    frames = samples // framing.hop
     labels = tuple(emissions(LABELS * SECONDS / frames, frames))
     return Spoken(samples, samples, labels, tuple(count + 1 for count in labels))
 
