@@ -3,11 +3,13 @@
     python benchmarks/claims_speech.py s8bqat    --data AN4 --work DIR --float S=DIR/s{seed} M=DIR/m{seed}
     python benchmarks/claims_speech.py gq        --data AN4 --work DIR --float S=DIR/s{seed} C=DIR/c{seed}
     python benchmarks/claims_speech.py awareness --data AN4 --work DIR --float S=DIR/s{seed}
+    python benchmarks/claims_speech.py convrnnt  --data AN4 --work DIR --float S=DIR/s{seed} C=DIR/c{seed}
     python benchmarks/claims_speech.py write     --work DIR         results/claims_speech.json
         [--seeds 0 1 2] [--only WORD] [--dry] [--epochs 4] [--rate 5e-4] [--journal claims_speech.journal]
 
 Models       --float names folders of float recognisers, {seed} standing for the seed of their training: S, a
-             wider M whose 5 bits take no more bytes a frame than 8 bits of S, and C, another encoder
+             wider M whose 5 bits take no more bytes a frame than 8 bits of S, and C, another encoder with as
+             many parameters as S; of claim convrnnt it is a ConvRNN-T
 Ways         each job starts from the float recogniser of its seed: see claims_speech_jobs.py. Claims share
              jobs: 8 bits of S is trained once
 Figures      word errors of the integers, as a device hears the test set, by utterance; dev chose the epoch;
@@ -43,7 +45,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("s8bqat", "gq", "awareness", "write"))
+    parser.add_argument("what", choices=("s8bqat", "gq", "awareness", "convrnnt", "write"))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--float", dest="floats", nargs="+", default=[], metavar="MODEL=FOLDER")
@@ -55,7 +57,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--journal", default="claims_speech.journal", help="its name in DIR")
     given = parser.parse_args(words)
     given.floats = dict(pair.split("=", 1) for pair in given.floats if "=" in pair)
-    needed = {"s8bqat": "SM", "gq": "S", "awareness": "S", "write": ""}[given.what]
+    needed = {"s8bqat": "SM", "gq": "S", "awareness": "S", "convrnnt": "SC", "write": ""}[given.what]
     if missing := [model for model in needed if model not in given.floats]:
         parser.error(f"{given.what} needs --float {missing[0]}=FOLDER, a folder of float recognisers")
     if given.what != "write" and given.data is None:
@@ -73,6 +75,7 @@ def jobs_of(given: argparse.Namespace) -> Iterator[Job]:
             for way in ("float", "int8", *(way for way in NARROW if way.startswith("gq")))
         ],
         "awareness": [],
+        "convrnnt": [("S", "float"), ("C", "float"), ("C", "plain"), ("C", "int8")],
     }
     for model, way in pairs[given.what]:
         yield from (Job(model, way, seed) for seed in given.seeds)

@@ -40,6 +40,7 @@ def kind(model: str, way: str, machine: str = "as shipped") -> tuple[str, str, s
 
 
 S8, M5, S5 = kind("S", "int8"), kind("M", "s8bqat5"), kind("S", "s8bqat5")
+FLOAT, CONVOLVED, PLAIN = kind("S", "float"), kind("C", "float"), kind("C", "plain")
 REGIME = "internals of 7 bits"
 GQ = ("gq5", "gq4", "gq2", "gq_mixed")
 
@@ -69,7 +70,15 @@ def awareness(machine: str) -> list[Claim]:
     ]
 
 
+CONVRNNT = (
+    Claim("ConvRNN-T against RNN-T", "fewer errors (figure not found)", 0.0, "errors", FLOAT, CONVOLVED),
+    Claim("ConvRNN-T, int8 without training against float", "no claim", NOISE, "errors", CONVOLVED, PLAIN),
+    Claim(
+        "ConvRNN-T, int8 trained on against float", "no claim", NOISE, "errors", CONVOLVED, kind("C", "int8")
+    ),
+)
 CLAIMS = (
+    *CONVRNNT,
     Claim("S8BQAT, wider M of 5 bits against S of 8", "4 to 16 % fewer errors", -0.04, "errors", S8, M5),
     Claim("S8BQAT, S of 5 bits against S of 8", "no loss", NOISE, "errors", S8, S5),
     Claim("S8BQAT, wider M of 5 bits: bytes of a frame", "no more", 0.0, "frame_bytes", S8, M5),

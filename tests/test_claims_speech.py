@@ -29,9 +29,10 @@ def row(model, way, seed, errors, **figures):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "count"), [("s8bqat", 15), ("gq", 18), ("awareness", 27)])
+@pytest.mark.parametrize(("what", "count"), [("s8bqat", 15), ("gq", 18), ("awareness", 27), ("convrnnt", 12)])
 def test_jobs_have_names_of_their_own(what, count):
-    jobs = list(jobs_of(arguments([what, *GIVEN])))
+    other = ["C=c/{seed}"] if what == "convrnnt" else []
+    jobs = list(jobs_of(arguments([what, *GIVEN, *other])))
     assert len({job.name for job in jobs}) == len(jobs) == count
     for job in jobs:
         made = {"model": job.model, "way": job.way, "seed": job.seed, "machine": job.machine}
