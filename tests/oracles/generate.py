@@ -22,6 +22,7 @@ GOLDEN = HERE.parent / "golden" / "oracles"
 FILES = HERE.parent / "golden" / "tflite"
 COUNTS = HERE.parent / "golden" / "jiwer"
 FEATURES = HERE.parent / "golden" / "features"
+PITCH = HERE.parent / "golden" / "pitch"
 INDEX = "index.json"
 DEFAULT_SEED = 1
 LARGEST_FILE = 200_000
@@ -31,12 +32,14 @@ PINS = {
     "ort": ("onnxruntime==1.32.0", "onnx==1.23.2", "numpy==2.4.6"),
     "jiwer": ("jiwer==4.0.0", "rapidfuzz==3.14.6", "numpy==2.4.6"),
     "kaldi": ("kaldi-native-fbank==1.23.0", "numpy==2.4.6"),
+    "praat": ("praat-parselmouth==0.4.7", "soundfile==0.14.0", "numpy==2.4.6"),
 }
 # Drivers: the environment, the script, and the folder of their vectors.
 DRIVERS = {name: (name, f"{name}_driver.py", GOLDEN) for name in PINS}
 DRIVERS["jiwer"] = ("jiwer", "jiwer_driver.py", COUNTS)
 DRIVERS["tflite"] = ("tflm", "tflm_files.py", FILES)
 DRIVERS["kaldi"] = ("kaldi", "kaldi_driver.py", FEATURES)
+DRIVERS["praat"] = ("praat", "praat_driver.py", PITCH)
 
 
 def python_of(environment):
