@@ -87,7 +87,8 @@ def start_lstm(lstm: nn.LSTM) -> None:
     for name, bias in lstm.named_parameters():
         if "bias" in name:
             nn.init.zeros_(bias)
-    nn.init.ones_(lstm.get_parameter("bias_ih_l0").chunk(4)[1])
+    if lstm.bias:
+        nn.init.ones_(lstm.get_parameter("bias_ih_l0").chunk(4)[1])
 
 
 def stacked(x: Tensor, frames: int) -> Tensor:
