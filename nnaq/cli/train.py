@@ -24,7 +24,8 @@ def train(
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option("--task", help="With --model: the configuration TASK_MODEL, which ships.")
+        str | None,
+        typer.Option("--task", help="The configuration TASK or, with --model, TASK_MODEL, which ships."),
     ] = None,
     model: Annotated[
         str | None,
@@ -75,7 +76,7 @@ def train(
     from nnaq.train.replicas import replicas
     from nnaq.train.run import Run
 
-    if config is None and (task is None or model is None):
+    if config is None and task is None:
         raise NnaqError("nothing says what to train; give --config FILE, or --task and --model")
     if config is not None and (task or model):
         raise NnaqError("--task and --model name a configuration, --config another; give one of them")
@@ -83,7 +84,7 @@ def train(
         raise NnaqError(f"task {task!r} needs data; name its folder with --data")
     paths = {"data": data, "start": start}
     named = [f"{key}={json.dumps(str(path))}" for key, path in paths.items() if path is not None]
-    chosen = load_config(config or f"{task}_{model}", [*named, *change])
+    chosen = load_config(config or "_".join(filter(None, (task, model))), [*named, *change])
     with replicas() as here, watching(chosen.training.epochs, quiet=as_json or not here.is_first) as watch:
         summary = Run(chosen, out, here, watch).go(resume, force)
     if not here.is_first:

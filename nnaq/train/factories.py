@@ -19,6 +19,7 @@ from nnaq.train.task import Task
 TASKS = {
     "an4_words": "nnaq.tasks.spoken_words:make_task",
     "speech": "nnaq.tasks.recognition:make_task",
+    "dialogue-acts": "nnaq.tasks.dialogue_acts:make_task",
 }
 
 
