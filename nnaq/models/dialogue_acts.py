@@ -1,7 +1,7 @@
 """Dialogue acts of whole utterances: a recurrent acoustic encoder, and prosody behind gates.
 
     a_t  = relu(W_a x_t)                                        acoustics, x_t with a 1 where there is sound
-    l_t  = sigmoid(W_g [a_t; p_t] + b_g) ⊙ tanh(W_l p_t)        local: is this frame's prosody heard?
+    l_t  = sigmoid(W_g [a_t; p_t]) ⊙ tanh(W_l p_t)              local: is this frame's prosody heard?
     h_t  = lstm([a_t; l_t; 1])
     v_w  = max over t of relu(conv_w [p; 1]_t),  w in widths    global: shapes of some length, anywhere
     u    = W_u [v_w for all w]
@@ -74,7 +74,7 @@ class DialogueActs(nn.Module):
         after = hidden
         if arm in ("local", "both"):
             self.local = nn.Linear(prosody, local, bias=False)
-            self.local_gate = nn.Linear(front + prosody, local)
+            self.local_gate = nn.Linear(front + prosody, local, bias=False)
         if arm in ("global", "both"):
             self.shapes = nn.ModuleList(
                 CausalConv1d(prosody + 1, filters, width, bias=False) for width in widths

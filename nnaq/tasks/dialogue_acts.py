@@ -250,7 +250,7 @@ def make_task(
     hidden: int = 64,
     dropout: float = 0.2,
     closing: float = 0.02,
-    forgotten: float = 0.2,
+    forgotten: float = 0.0,
 ) -> DialogueActsTask:
     """The task on a folder of dialogue acts; see the module.
 

@@ -52,7 +52,7 @@ def test_gates_are_those_of_the_arm(arm):
 def test_the_formula_of_both():
     module, (x, p) = made("both"), drawn(7, 1)
     heard = torch.relu(x @ module.front.weight.T)
-    gate = torch.sigmoid(torch.cat([heard, p], -1) @ module.local_gate.weight.T + module.local_gate.bias)
+    gate = torch.sigmoid(torch.cat([heard, p], -1) @ module.local_gate.weight.T)
     local = gate * torch.tanh(p @ module.local.weight.T)
     last = module.lstm(torch.cat([heard, local, torch.ones(7, 1, 1)], -1))[0][-1]
     padded = torch.cat([torch.zeros(2, 7), torch.cat([p, torch.ones(7, 1, 1)], -1)[:, 0]])

@@ -23,6 +23,7 @@ from nnaq.train.task import Shipping, Task
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("an4")
     write_sets(made)
+    (made / "tones.dic").write_text("YES Y EH S\nNO N OW\nGO G OW\n")
     return made
 
 
@@ -172,7 +173,11 @@ def test_sound_is_read_at_its_rate(tmp_path):
         task.judge(task.module)
 
 
-FLOAT = sorted(name for name in shipped_configs() if load_config(name, ["data=x"]).emulation.recipe == "none")
+FLOAT = [
+    name
+    for name in sorted(shipped_configs())
+    if name.startswith("speech_") and load_config(name, ["data=x"]).emulation.recipe == "none"
+]
 
 
 @pytest.mark.parametrize("name", FLOAT)
