@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 from pages import (  # noqa: E402
     command_line,
+    dialogue_acts,
     evidence,
     latency,
     operators,
@@ -28,6 +29,7 @@ PAGES = {
     "docs/cli.md": command_line.cli,
     "docs/recipes.md": recipes.recipes,
     "docs/recognition.md": recognition.recognition,
+    "docs/dialogue-acts.md": dialogue_acts.dialogue_acts,
     "docs/oracles.md": evidence.oracles,
     "README.md": evidence.readme,
 }
