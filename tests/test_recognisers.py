@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nnaq.errors import DataError
 from nnaq.tasks.hearing import SHIPPED, TABLE, WEIGHTS, read_tables, recogniser_at
 from nnaq.tasks.recogniser import read_recogniser
 
@@ -42,7 +43,10 @@ def test_what_is_published_is_what_ships(folder):
 
 def test_a_recogniser_is_found_by_its_name(tmp_path, monkeypatch):
     assert recogniser_at(Path("rnnt")) == SHIPPED / "rnnt"
-    assert recogniser_at(Path("none")) == Path("none")
+    with pytest.raises(DataError, match=r"no file or folder rnt, nor .* those that do: rnnt"):
+        recogniser_at(Path("rnt"))
+    for path in (Path("none.onnx"), Path("none/rnnt")):
+        assert recogniser_at(path) == path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rnnt").mkdir()
     assert recogniser_at(Path("rnnt")) == Path("rnnt")

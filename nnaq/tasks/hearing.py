@@ -81,9 +81,19 @@ class Hearing:
 
 
 def recogniser_at(name_or_path: Path) -> Path:
-    """The folder of a recogniser that ships with nnaq, by name; what is no such name stays as it is."""
-    shipped = SHIPPED / name_or_path
-    return shipped if is_recogniser(shipped) and not name_or_path.exists() else name_or_path
+    """The folder of a recogniser that ships with nnaq, by name; a path stays as it is.
+
+    Raises DataError for a bare word that is neither, as a mistyped name is.
+    """
+    if name_or_path.exists() or name_or_path.suffix or len(name_or_path.parts) != 1:
+        return name_or_path
+    if is_recogniser(SHIPPED / name_or_path):
+        return SHIPPED / name_or_path
+    names = sorted(folder.name for folder in SHIPPED.iterdir() if is_recogniser(folder))
+    raise DataError(
+        f"there is no file or folder {name_or_path}, nor does a recogniser of that name ship with nnaq; "
+        f"those that do: {', '.join(names)}"
+    )
 
 
 def is_recogniser(path: Path) -> bool:
