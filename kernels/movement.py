@@ -16,6 +16,7 @@ keep their places.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -115,8 +116,12 @@ def reshaped(dims: Sequence[Dim], shape: Attr) -> Shape:
 
 @cache  # a stream asks the same at every step
 def whole_reshape(sizes: tuple[int, ...], shape: Attr) -> tuple[int, ...]:
-    """`reshaped` for whole sizes. An empty axis stands as a symbol, so that -1 is known there too."""
-    symbolic = [size or "empty" for size in sizes]
+    """`reshaped` for whole sizes. An empty axis stands as a symbol, so that -1 is known there too.
+
+    Nothing parts into any number of pieces: the symbol stands for as many as `shape` asks for.
+    """
+    parts = prod(size for size in listed({"shape": shape}, "shape", "reshape") if size > 0)
+    symbolic = [size or f"{parts}*empty" for size in sizes]
     return tuple(evaluate(dim, {"empty": 0}) for dim in reshaped(symbolic, shape))
 
 
