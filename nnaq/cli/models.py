@@ -17,6 +17,7 @@ from nnaq.cli.options import (
     States,
     TargetName,
     Times,
+    at_least,
     recipe_of,
 )
 from nnaq.errors import NnaqError
@@ -35,7 +36,9 @@ def run(
     ] = False,
     chunk: Annotated[
         int | None,
-        typer.Option("--chunk", min=1, help="Frames at a time; the integers are the same for any."),
+        typer.Option(
+            "--chunk", callback=at_least(1), help="Frames at a time; the integers are the same for any."
+        ),
     ] = None,
     steps: Annotated[
         bool,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,17 @@ Plugins = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
+
+
+def at_least(least: float) -> Callable[[typer.CallbackParam, float | None], float | None]:
+    """The callback of an option whose numbers begin at `least`. It raises NnaqError for any other."""
+
+    def checked(param: typer.CallbackParam, value: float | None) -> float | None:
+        if value is not None and not least <= value < inf:
+            raise NnaqError(f"{param.opts[0]} takes a number from {least} up, found {value}")
+        return value
+
+    return checked
 
 
 def load_plugins(paths: list[Path]) -> list[Path]:

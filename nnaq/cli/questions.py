@@ -21,6 +21,7 @@ from nnaq.cli.options import (
     States,
     TargetName,
     Times,
+    at_least,
     recipe_of,
 )
 from nnaq.cli.progress import reporting
@@ -33,7 +34,7 @@ def diff(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write every layer to this file, worst first.")
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Layers to print.")] = 20,
+    top: Annotated[int, typer.Option("--top", callback=at_least(1), help="Layers to print.")] = 20,
     recipe: RecipeName = None,
     time: Times = [],  # noqa: B006
     state: States = [],  # noqa: B006

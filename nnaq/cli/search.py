@@ -23,6 +23,7 @@ from nnaq.cli.options import (
     States,
     TargetName,
     Times,
+    at_least,
     recipe_of,
 )
 from nnaq.cli.progress import reporting
@@ -86,7 +87,7 @@ def search(
             "--preselect", help="Leave out palettes that another beats by far, by curvature (torch)."
         ),
     ] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that measure.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", callback=at_least(1), help="Processes that measure.")] = 1,
     ray: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +95,9 @@ def search(
             help="Measure on a Ray cluster at this address, or 'auto' (pip install 'nnaq[distributed]').",
         ),
     ] = None,
-    points: Annotated[int, typer.Option("--points", min=0, help="Points of the front to measure.")] = 5,
+    points: Annotated[
+        int, typer.Option("--points", callback=at_least(0), help="Points of the front to measure.")
+    ] = 5,
     recipe: RecipeName = None,
     activations: Activations = None,
     repair: Repairs = [],  # noqa: B006  (typer copies it)

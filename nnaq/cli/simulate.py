@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from nnaq.cli.options import AsJson, Plugins
+from nnaq.cli.options import AsJson, Plugins, at_least
 from nnaq.errors import NnaqError
 
 LOWERED = "A folder or model.onnx that nnaq lowered, or an int8 .tflite file."
-Chunk = Annotated[int, typer.Option("--chunk", min=1, help="Frames that a step takes at a time.")]
+Chunk = Annotated[
+    int, typer.Option("--chunk", callback=at_least(1), help="Frames that a step takes at a time.")
+]
 
 
 def simulate(
@@ -24,7 +26,10 @@ def simulate(
     ] = None,
     chunk: Chunk = 1,
     steps: Annotated[
-        int, typer.Option("--steps", min=1, help="Steps one after another, as the trace shows them.")
+        int,
+        typer.Option(
+            "--steps", callback=at_least(1), help="Steps one after another, as the trace shows them."
+        ),
     ] = 1,
     stream: Annotated[
         Path | None,
@@ -128,7 +133,7 @@ def compare(
         typer.Option("--target", help="The target of A and, given twice, that of B. Default: their own."),
     ] = [],  # noqa: B006  (typer copies it)
     chunk: Chunk = 1,
-    top: Annotated[int, typer.Option("--top", min=1, help="Nodes to print.")] = 20,
+    top: Annotated[int, typer.Option("--top", callback=at_least(1), help="Nodes to print.")] = 20,
     plugin: Plugins = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from nnaq.cli.options import AsJson
+from nnaq.cli.options import AsJson, at_least
 from nnaq.cli.progress import reporting
 
 Lowered = Annotated[Path, typer.Argument(help="A folder that `nnaq lower` made of a recogniser.")]
 Beam = Annotated[
-    int, typer.Option("--beam", min=1, help="Hypotheses that a search keeps; 1 is greedy search.")
+    int,
+    typer.Option("--beam", callback=at_least(1), help="Hypotheses that a search keeps; 1 is greedy search."),
 ]
 
 
@@ -20,7 +21,8 @@ def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Recordings, .wav or .flac, mono.")],
     beam: Beam = 1,
     chunk: Annotated[
-        float, typer.Option("--chunk", min=0.001, help="Seconds of sound that arrive at a time.")
+        float,
+        typer.Option("--chunk", callback=at_least(0.001), help="Seconds of sound that arrive at a time."),
     ] = 0.1,
     as_json: AsJson = False,
 ) -> None:

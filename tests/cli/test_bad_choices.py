@@ -100,7 +100,7 @@ def test_a_model_of_any_name_is_lowered(nnaq, place):
         ["lower", "model.onnx", "--calibrate", "data"],
         ["lower", "model.onnx", "--calibrate", "data", "-o", "out", "--goal", "high"],
         ["run", "model.onnx", "in.npz"],
-        ["run", "model.onnx", "in.npz", "-o", "out.npz", "--chunk", "0"],
+        ["run", "model.onnx", "in.npz", "-o", "out.npz", "--chunk", "few"],
         ["launder"],
         ["show", "--fill"],
     ],
@@ -110,3 +110,22 @@ def test_wrong_usage_ends_with_2(nnaq, words):
     assert said.code == 2
     assert "Usage: nnaq" in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "m.onnx", "in.npz", "-o", "out.npz", "--chunk", "0"],
+        ["simulate", "out", "--chunk", "0"],
+        ["simulate", "out", "--steps", "-1"],
+        ["compare", "out", "--top", "0"],
+        ["transcribe", "out", "a.wav", "--chunk", "nan"],
+        ["transcribe", "out", "a.wav", "--chunk", "inf"],
+        ["evaluate", "out", "--data", "data", "--beam", "0"],
+    ],
+)
+def test_a_number_out_of_range_is_told_in_one_sentence(nnaq, words):
+    option, number = words[-2:]
+    said = nnaq(*words)
+    refused(said, f"{option} takes a number from ", f"found {number}")
+    one_line(said)
