@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 CLAIMS := .claims
 
-.PHONY: help setup demo test lint bench claims conformance docs oracles peers clean
+.PHONY: help setup demo test lint bench claims claims-speech conformance docs oracles peers clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/  /'
@@ -55,6 +55,17 @@ claims: setup ## what training wins, on AN4: make claims DATA=AN4; resumable, ho
 	for part in float tune schemes awareness write; do \
 	    $(BIN)/python benchmarks/claims.py $$part --data $(DATA) --work $(CLAIMS) || exit 1; done
 	$(BIN)/python benchmarks/render.py
+
+claims-speech: setup ## what encoders and bits win in recognition: make claims-speech DATA=AN4; resumable, hours
+	for seed in 0 1 2; do for model in rnnt convrnnt; do \
+	    out=$(CLAIMS)/$$model-$$seed; test -f $$out/weights.safetensors || \
+	    $(BIN)/nnaq train --task speech --model $$model --data $(DATA) --set training.seed=$$seed -o $$out \
+	        $$(test -d $$out && echo --resume) || exit 1; done; done
+	for part in convrnnt gq awareness; do \
+	    $(BIN)/python benchmarks/claims_speech.py $$part --data $(DATA) --work $(CLAIMS)/speech \
+	        --float 'S=$(CLAIMS)/rnnt-{seed}' 'C=$(CLAIMS)/convrnnt-{seed}' || exit 1; done
+	$(BIN)/python benchmarks/claims_speech.py write --work $(CLAIMS)/speech
+	$(BIN)/python docs/generate.py
 
 conformance: setup ## golden vectors of outside runtimes, value by value, and the page about them
 	$(BIN)/python benchmarks/conformance.py

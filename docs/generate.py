@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 from pages import (  # noqa: E402
+    claims,
     command_line,
     dialogue_acts,
     evidence,
@@ -30,6 +31,7 @@ PAGES = {
     "docs/recipes.md": recipes.recipes,
     "docs/recognition.md": recognition.recognition,
     "docs/dialogue-acts.md": dialogue_acts.dialogue_acts,
+    "docs/claims.md": claims.claims,
     "docs/oracles.md": evidence.oracles,
     "README.md": evidence.readme,
 }

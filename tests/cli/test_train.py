@@ -227,7 +227,7 @@ def refused(said, *told):
         (["--set", "training.epochs=0"], "--set, training.epochs: found 0; input should be greater than"),
         (["--set", "training"], "--set takes KEY=VALUE"),
         (["--set", "task.name=3"], "--set task.name=3: 'task' is no table"),
-        (["--set", "start=nothing"], "there is no file nothing to start from"),
+        (["--set", "start=nothing"], "there is no file or folder nothing"),
         (["--start", "."], ". holds no recogniser to start from; name a folder"),
         (["--start", "rnnt"], "is a recogniser, and task 'train.tiny_task:make_task' starts from a file"),
         (["--set", "emulation.recipe=nothing"], "no recipe 'nothing'"),
