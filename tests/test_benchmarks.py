@@ -154,7 +154,7 @@ def test_the_page_tells_target_and_verdict():
 
 
 def test_the_sound_of_the_sizes_has_whole_frames_and_ends_with_a_label():
-    sound = spoken()
+    sound = spoken(FRAMING)
     assert len(sound.labels) * FRAMING.hop == sound.samples == SECONDS * FRAMING.sample_rate
     assert sum(sound.labels) == LABELS * SECONDS and sound.labels[-1] == 1 == max(sound.labels)
     assert sum(sound.steps) == len(sound.labels) + sum(sound.labels)

@@ -10,6 +10,8 @@ from torch import nn
 
 from nnaq.crossing import Lowering, lower_graph
 from nnaq.errors import DataError
+from nnaq.export.check import file_equals_simulator
+from nnaq.export.onnx import export_model
 from nnaq.frontends import Imported, ImportOptions
 from nnaq.frontends.torch import load
 from nnaq.interpret import Interpreter, run
@@ -190,6 +192,17 @@ def test_a_stream_has_the_integers_of_the_whole_utterance(name):
         encoder = Interpreter(stream)
         found = [encoder.step({"x": x[a:b]}).outputs["hear"] for a, b in pairwise(places)]
         np.testing.assert_array_equal(np.concatenate(found), expected)
+
+
+@pytest.mark.parametrize("name", ["rnnt", "conformer"])
+def test_the_file_is_the_stream_where_sound_ends_before_labels(name):
+    """Cut along time side by side, sound and labels do not end in the same chunk."""
+    stream = MakeStreaming().run(lowered(name).crossing.integer)
+    exported = export_model(stream)
+    for frames, labels in ((8, 20), (24, 3)):
+        given = {"x": utterance(6, frames)["x"], "y": np.resize(utterance(7)["y"], (labels, 1))}
+        found = file_equals_simulator(exported, stream, given, 8)
+        assert found.values and not found.mismatches
 
 
 @pytest.mark.parametrize(("size", "low", "high"), [("tiny", 0.28e6, 0.31e6), ("small", 1.19e6, 1.25e6)])
