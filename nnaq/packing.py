@@ -121,7 +121,10 @@ def _lowered(
 def _words(
     stream: Graph, hearing: Hearing, recordings: Sequence[Heard], texts: Mapping[str, str], reporter: Reporter
 ) -> dict[str, Figure]:
-    """Word error rates: of the integers against the float model's words, and of both against the truth."""
+    """Word error rates: of the integers against the float model's words, and of both against the truth.
+
+    A float model that says nothing has no words that could change.
+    """
     transcriber = Transcriber(part_graphs(stream), hearing)
     rate = hearing.log_mel.sample_rate
     found = [
@@ -129,7 +132,9 @@ def _words(
         for one in reporter.track(recordings, "transcribing", len(recordings))
     ]
     float_words = [one.words for one in recordings]
-    figures = {"words_changed": Figure(None, word_errors(float_words, found).rate, "1")}
+    figures = {}
+    if any(float_words):
+        figures["words_changed"] = Figure(None, word_errors(float_words, found).rate, "1")
     known = [n for n, one in enumerate(recordings) if one.recording.name in texts]
     if known:
         truths = [texts[recordings[n].recording.name] for n in known]

@@ -123,6 +123,39 @@ def test_evaluation_counts_what_is_wrong(tones, package):
         evaluate(package, tones / "evaluate", "orders.tsv", 1, Reporter())
 
 
+# --- every encoder
+
+TINY = {
+    "rnnt": {"hidden": 16, "layers": 2, "joined": 8},
+    "convrnnt": {
+        "hidden": 16, "layers": 1, "joined": 16, "local": (4,), "kernel": (2, 5), "stride": 2, "maps": 0,
+        "channels": 12, "inner": 16, "blocks": 1, "squeeze": 4, "skip": True,
+    },
+    "conformer": {"width": 16, "layers": 1, "heads": 2, "past": 4, "kernel": 3},
+    "contextnet": {"width": 20, "layers": 1, "kernel": 3, "squeeze": 4, "blocks": ((16, 2),)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", TINY)
+def test_every_encoder_is_lowered_heard_and_judged(few, tmp_path, nnaq, model):
+    task = learned(few, epochs=1, model=model, size=TINY[model])
+    for name in ("float", "calibrate"):
+        (tmp_path / name).mkdir()
+    task.ship(tmp_path / "float", {"seed": 0}, exact=False)
+    for number in range(3):
+        shutil.copy(few / f"m{number}0.flac", tmp_path / "calibrate")
+    words = ("--calibrate", tmp_path / "calibrate", "-o", tmp_path / "out")
+    report = json.loads(nnaq("lower", tmp_path / "float", *words, "--json").out)
+    assert report["checks"]["file_equals_simulator"]["mismatches"] == 0 and not report["islands"]
+    judged = json.loads(nnaq("evaluate", tmp_path / "out", "--data", few, "--json").out)
+    heard = [
+        json.loads(nnaq("transcribe", tmp_path / "out", few / "f00.flac", "--chunk", chunk, "--json").out)
+        for chunk in (0.01, 10)
+    ]
+    said = [" ".join(word["word"] for word in words) for each in heard for words in each.values()]
+    assert said[0] == said[1] == judged["texts"][0]["heard"]
+
+
 # --- in real time
 
 
@@ -235,6 +268,7 @@ def test_the_layout_of_librispeech_is_trained_on_resumed_lowered_and_judged(tmp_
         ),
         *(word for option in sorted(options) for word in ("--set", option)),
         *("--set", "options.alone=0", "--set", "options.size={hidden = 24, layers = 2}"),
+        *("--set", "options.phones=0"),  # LibriSpeech brings no dictionary
         *("--set", "training.epochs=2", "--json"),
     ]
     straight = json.loads(nnaq(*words).out)
