@@ -43,7 +43,7 @@ def test_what_is_published_is_what_ships(folder):
 
 def test_a_recogniser_is_found_by_its_name(tmp_path, monkeypatch):
     assert recogniser_at(Path("rnnt")) == SHIPPED / "rnnt"
-    with pytest.raises(DataError, match=r"no file or folder rnt, nor .* those that do: rnnt"):
+    with pytest.raises(DataError, match=r"no file or folder rnt, nor .* those that do: convrnnt, rnnt"):
         recogniser_at(Path("rnt"))
     for path in (Path("none.onnx"), Path("none/rnnt")):
         assert recogniser_at(path) == path
