@@ -50,7 +50,7 @@ def write_codebooks(path: Path, weights: Mapping[str, Coded]) -> None:
     arrays: dict[str, np.ndarray] = {}
     for name, weight in sorted(weights.items()):
         arrays |= {CODES + name: weight.codes, KIND + name: np.array(str(weight.kind))}
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 
 def read_codebooks(path: Path) -> dict[str, Coded]:

@@ -163,7 +163,7 @@ class DialogueActsTask:
         write_onnx(self.module, tuple(one[:, :1] for one in self.example_inputs), folder / MODEL)
         (folder / "calibrate").mkdir(exist_ok=True)
         for number, inputs in enumerate(self.calibration()):
-            np.savez(folder / "calibrate" / f"{number:03d}.npz", allow_pickle=False, **inputs)
+            np.savez(folder / "calibrate" / f"{number:03d}.npz", **inputs)  # type: ignore[arg-type]
 
 
 def write_onnx(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> None:
