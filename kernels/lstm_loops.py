@@ -52,7 +52,9 @@ def recur(gates, carried, h, c, y_8, y_16, recurrent, cell, projection, norm):  
             requantize_centred(
                 made, zero, w_p, first, no_bias, q_p, s_p, order_p, rounding, low, high, projections
             )
-            centred[:, :width] = projections
+            for b in range(batch):  # not centred[:, :width] = projections, see room_for
+                for j in range(width):
+                    centred[b, j] = projections[b, j]
         write_codes(centred, zero_h, t, y_8, y_16)
     return saturations
 

@@ -44,8 +44,9 @@ def room_for(x, packed, order):  # type: ignore[no-untyped-def]
     width, count = packed[4] * BLOCK, len(x)
     few = packed[2] > 0 and 0 < count < FEW and (order[5] or (order[1] == 0 and order[0] >= BLOCK))
     whole = np.zeros((count if few else 0, width), np.int16)
-    for p in range(len(whole)):
-        whole[p, : x.shape[1]] = x[p]
+    for p in range(len(whole)):  # not whole[p, :n] = x[p]: Numba compiles a text about shapes, for seconds
+        for k in range(x.shape[1]):
+            whole[p, k] = x[p, k]
     panels = np.empty(0 if few else width * PANEL * max(1, EXPANDED // max(width * PANEL, 1)), np.int8)
     return panels, np.empty(width * GROUP, np.int8), whole, np.empty(TOGETHER, np.int32)
 

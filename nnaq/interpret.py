@@ -151,8 +151,15 @@ def kernel(graph: Graph, node: Node, mode: Mode, constants: Constants | None = N
 
 
 def resident_constants(graph: Graph, mode: Mode, keep: Iterable[str] = ()) -> Constants:
-    """The constants as kernels of a mode read them, in memory while a graph runs."""
-    found: Constants = dict(graph.constants)
+    """The constants as kernels of a mode read them, in memory while a graph runs.
+
+    Vectors, scales above all, are copied where they came from a file and cannot be written: Numba would
+    compile every kernel once more for them.
+    """
+    found: Constants = {
+        name: array.copy() if array.ndim == 1 and not array.flags.writeable else array
+        for name, array in graph.constants.items()
+    }
     if mode == "fast":
         whole = {*graph.results, *keep, *(state.initial for state in graph.states)}
         for name, codes in graph.constants.items():
