@@ -12,6 +12,7 @@ from nnaq.artifact import write_golden, writing
 from nnaq.crossing import Inputs, Lowering, Reporter, import_options, lower_graph, must_fit, stretches
 from nnaq.errors import DataError, FrontendError
 from nnaq.export.check import file_equals_simulator
+from nnaq.export.emit import Lowered, emit
 from nnaq.export.onnx import export_model
 from nnaq.findings import report_of
 from nnaq.frontends import load
@@ -73,9 +74,11 @@ def lower(
     reporter: Reporter | None = None,
     force: bool = False,
     dump: bool = False,
+    formats: Sequence[str] = (),
 ) -> Report:
     """The main job: lower a model file with recordings and write the output folder.
 
+    formats: of other tools, to write besides (nnaq.export.emit).
     Nothing is left behind on an error. Raises NnaqError subclasses: FrontendError, DataError,
     RecipeError, LoweringError, ArtifactError.
     """
@@ -86,6 +89,7 @@ def lower(
             stages.mkdir()
         lowering, notes = lower_file(model, calibrate_on, target, recipe, evaluate_on, reporter, stages)
         report = write_files(folder, lowering, model.name, notes, reporter)
+        emit(Lowered(lowering.crossing.integer, lowering.crossing.fake), formats, folder)
     return report
 
 

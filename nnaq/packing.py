@@ -19,6 +19,7 @@ import tomli_w
 from nnaq.artifact import writing
 from nnaq.crossing import Inputs, Lowering, Reporter, lower_graph
 from nnaq.errors import DataError
+from nnaq.export.emit import Lowered, emit
 from nnaq.export.onnx import export_model
 from nnaq.frontends.torch import load as load_module
 from nnaq.ir.graph import Graph
@@ -62,9 +63,11 @@ def lower_recogniser(
     reporter: Reporter | None = None,
     force: bool = False,
     dump: bool = False,
+    formats: Sequence[str] = (),
 ) -> Report:
     """Lower a float recogniser with recordings and write the package.
 
+    formats: of other tools, in which the whole stream is written besides (nnaq.export.emit).
     Nothing is left behind on an error. Raises NnaqError subclasses, as `nnaq.lowering.lower` does.
     """
     reporter = reporter or Reporter()
@@ -82,6 +85,7 @@ def lower_recogniser(
         lowering = replace(lowering, figures={**figures, **lowering.figures})
         report = write_files(fresh, lowering, model.name, (), reporter, stream, hearing.seconds)
         _write_parts(fresh, part_graphs(stream), recogniser)
+        emit(Lowered(stream, lowering.crossing.fake), formats, fresh)
     return report
 
 

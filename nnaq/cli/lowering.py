@@ -66,16 +66,24 @@ def lower(
         bool,
         typer.Option("--strict", help="Exit 3 if an operator is left to the host or the goal is missed."),
     ] = False,
+    emit: Annotated[
+        list[str],
+        typer.Option(
+            "--emit",
+            help="Write it for other tools too: golden, encodings, safetensors. Part by commas, or repeat.",
+        ),
+    ] = [],  # noqa: B006
     plugin: Plugins = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Lower a model to integers, judge it on held-out recordings and simulate it on a target."""
     from nnaq.codebooks.choice import PaletteChoice
+    from nnaq.export.emit import formats
     from nnaq.lowering import lower as lower_model
     from nnaq.targets import load_target
     from nnaq.tasks.hearing import is_recogniser, recogniser_at
 
-    machine = load_target(target)
+    wanted, machine = formats(emit), load_target(target)
     lower_one, model = lower_model, recogniser_at(model)
     if is_recogniser(model):
         must_be_installed("lowering a recogniser")
@@ -89,7 +97,7 @@ def lower(
     if palette_bits is not None:
         choices = choices.with_palettes(PaletteChoice(palette_bits))
     with reporting(quiet=as_json) as reporter:
-        report = lower_one(model, calibrate, out, machine, choices, evaluate, reporter, force, dump)
+        report = lower_one(model, calibrate, out, machine, choices, evaluate, reporter, force, dump, wanted)
     if as_json:
         print(report.to_json(), end="")
     else:
