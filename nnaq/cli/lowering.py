@@ -70,7 +70,7 @@ def lower(
         list[str],
         typer.Option(
             "--emit",
-            help="Write it for other tools too: golden, encodings, safetensors. Part by commas, or repeat.",
+            help="For other tools too: golden, encodings, safetensors, qdq, qonnx. Commas, or repeat.",
         ),
     ] = [],  # noqa: B006
     plugin: Plugins = [],  # noqa: B006

@@ -3,6 +3,8 @@
     golden       check_golden.py, which holds a device to golden.npz and needs NumPy alone
     encodings    encodings.json, scales and offsets in the shape of AIMET's
     safetensors  weights.safetensors, every integer constant with its type
+    qdq          model.qdq.onnx, float ONNX with QuantizeLinear and DequantizeLinear
+    qonnx        model.qonnx.onnx, float ONNX with Quant nodes of any width
 
 What each keeps and loses stands in docs/exports.md.
 """
@@ -16,6 +18,8 @@ from pathlib import Path
 from nnaq.errors import ArtifactError
 from nnaq.export import check_golden
 from nnaq.export.encodings import encodings
+from nnaq.export.qdq import qdq_model
+from nnaq.export.qonnx import qonnx_model
 from nnaq.export.weights import weights_file
 from nnaq.ir.graph import Graph
 
@@ -41,10 +45,20 @@ def _safetensors(model: Lowered, folder: Path) -> None:
     (folder / "weights.safetensors").write_bytes(weights_file(model.integer))
 
 
+def _qdq(model: Lowered, folder: Path) -> None:
+    (folder / "model.qdq.onnx").write_bytes(qdq_model(model.fake).SerializeToString(deterministic=True))
+
+
+def _qonnx(model: Lowered, folder: Path) -> None:
+    (folder / "model.qonnx.onnx").write_bytes(qonnx_model(model.fake).SerializeToString(deterministic=True))
+
+
 EMITTERS: dict[str, Callable[[Lowered, Path], None]] = {
     "golden": _golden,
     "encodings": _encodings,
     "safetensors": _safetensors,
+    "qdq": _qdq,
+    "qonnx": _qonnx,
 }
 
 

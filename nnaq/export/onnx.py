@@ -99,6 +99,14 @@ def _value(name: str, kind: TensorType) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, ELEMENTS[kind.dtype], shape, doc_string=str(kind))
 
 
+def value_infos(graph: Graph) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """What a file that keeps every name has for inputs (ports, then states) and outputs."""
+    return tuple(  # type: ignore[return-value]
+        [_value(name, graph.types[name]) for name in names]
+        for names in (_source_order(graph), _result_order(graph))
+    )
+
+
 def _dimension(dim: Dim) -> Dim | None:
     """A number or a symbol; runtimes cannot read a formula, so that stays open."""
     return dim if isinstance(dim, int) or dim.isidentifier() else None
