@@ -62,7 +62,8 @@ from nnaq.ir.dims import Shape, show
 from nnaq.ir.numerics import Numerics
 from nnaq.ir.op import Arrays, Attr, Bindable, Constant, Op, Prepared, Signature, Work, at_once, register
 from nnaq.ir.types import TensorType, bounds
-from nnaq.kernels.accumulate import ACCUMULATORS, order_of
+from nnaq.kernels import tflite_curves
+from nnaq.kernels.accumulate import ACCUMULATORS, channel_scales, order_of
 from nnaq.kernels.bound import Bound, Copy, Run, together
 from nnaq.kernels.cell_numbers import blend_numbers, curve_numbers, joined, matrix_of, product_numbers
 from nnaq.kernels.fixedpoint import CODES, quantize_multipliers
@@ -185,17 +186,22 @@ def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], nume
     """
     x, h = signature.input(X), signature.input(H0)
     w_input, w_recurrent = signature.input(W_INPUT), signature.input(W_RECURRENT)
-    cell_fraction(signature.input(C0))
+    fraction = cell_fraction(signature.input(C0))
     check_states("lstm", signature, {"y": H0, "h": H0, "c": C0})
     codes = constant_codes("lstm", {"w_input": constants[W_INPUT], "w_recurrent": constants[W_RECURRENT]})
     rounding, projected = numerics.rounding, _is_projected(signature.inputs, signature.attrs)
     real_bias = constants[BIAS] if signature.has(BIAS) else None
     bias, *driven = gate_constants("lstm w_input", "bias", x, w_input, codes[0], real_bias, numerics)
     _, *carried = gate_constants("lstm w_recurrent", "", h, w_recurrent, codes[1], None, numerics)
+    own_curves = numerics.curves == "rounded"
+    if not own_curves:
+        scales = channel_scales(w_recurrent, len(codes[1]))
+        carried = list(tflite_curves.recurrent_multipliers(h, scales))
     scale = unprojected(h).scale if projected else h.scale
     hidden = quantize_multipliers(np.array(2.0**-30 / scale), product_rounding(rounding))
-    tables = curve_tables(numerics.lut_entries)
+    tables = curve_tables(numerics.lut_entries) if own_curves else tflite_curves.gate_tables()
     made = dict(zip(CONSTANTS, (*driven, *carried, *tables, *hidden), strict=True))
+    cell = {} if own_curves else {"cell_table": tflite_curves.curve_of_cell(fraction)}
     own: dict[str, Attr] = {"rounding": rounding, **contract(numerics), **internals(numerics)}
     own |= {"cifg": True} if is_coupled(signature.attrs) else {}
     operands: tuple[int | Constant, ...] = (X, H0, C0, W_INPUT, W_RECURRENT, bias)
@@ -204,10 +210,12 @@ def prepare(signature: Signature, constants: tuple[np.ndarray | None, ...], nume
         made |= dict(zip(PROJECTION_CONSTANTS, rescale, strict=True))
         own, operands = {**own, "projected": True}, (*operands, W_PROJECTION)
     if not _is_normed(signature.inputs, signature.attrs):
-        return Prepared((*operands, *constants_of(made)), own)
+        return Prepared((*operands, *constants_of(made | cell)), own)
     weights, rest = prepare_norm(signature, constants, rounding)
     own |= {"normed": True, "epsilon": norm_epsilon(signature.attrs)}
-    return Prepared((*operands[:6], W_PROJECTION, *weights, *constants_of(made), *rest), own)
+    return Prepared(
+        (*operands[:6], W_PROJECTION, *weights, *constants_of(made), *rest, *constants_of(cell)), own
+    )
 
 
 def _projection_multipliers(

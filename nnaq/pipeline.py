@@ -22,6 +22,7 @@ from nnaq.quantize.code_classes import code_classes
 from nnaq.quantize.code_types import Choice, choose_types
 from nnaq.quantize.error import LayerError, layer_errors
 from nnaq.quantize.moments import Moments
+from nnaq.quantize.tflite_codes import tflite_codes
 from nnaq.targets import BOUNDARY, Target, exclusion, refusal
 
 Inputs = Mapping[str, np.ndarray]
@@ -111,7 +112,7 @@ def cross(real: Graph, ranges: Ranges, options: Options, dump: Path | None = Non
     What the target refuses stays real, and nothing else: of the nodes refused, those that read no
     other refused node become islands, and what follows them is crossed anew.
     """
-    islands = excluded(real, options.target)
+    options, islands = _with_codes_of_curves(real, options), excluded(real, options.target)
     while True:
         crossing = _crossed(real, ranges, options, islands)
         found = refused(crossing.integer, real, options.target)
@@ -119,6 +120,14 @@ def cross(real: Graph, ranges: Ranges, options: Options, dump: Path | None = Non
             break
         islands |= {name: why for name, why in found.items() if not _reads_any(real, name, found)}
     return crossing if dump is None else _crossed(real, ranges, options, islands, dump)
+
+
+def _with_codes_of_curves(real: Graph, options: Options) -> Options:
+    """The options with the codes that the target's curves insist on."""
+    if options.target.numerics.curves == "rounded":
+        return options
+    codes = tflite_codes(real, options.activations, options.dtypes)
+    return replace(options, codes={**options.codes, **codes})
 
 
 def _crossed(

@@ -10,6 +10,7 @@ from nnaq.frontends.tflite_importer import Call, Handler
 from nnaq.frontends.tflite_layers import bounded, clipped
 from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
+from nnaq.kernels import tflite_curves
 
 
 def named(pair: parity.Pair, prefix: str = "") -> dict[str, np.ndarray]:
@@ -93,7 +94,7 @@ def curve(op: str, scale: float, zero_point: int) -> Handler:
         if x.dtype == y.dtype == "i16":
             if (x.zero_point, y.scale, y.zero_point) != (0, 2.0**-15, 0):
                 raise Unsupported(f"{x} -> {y}", "a result of int16 has the scale 2^-15 and the zero_point 0")
-            own = {"table": parity.curve_of(op, x.scale)}
+            own = {"table": tflite_curves.curve_of(op, x.scale)}
             return call.bind(call.step(op, [call.value(0)], {}, y, own=own))
         call.only_int8()
         if (y.scale, y.zero_point) != (scale, zero_point):

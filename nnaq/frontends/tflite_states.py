@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from nnaq.frontends import tflite_parity as parity
 from nnaq.frontends.ports import Unsupported
 from nnaq.frontends.tflite_importer import Call
 from nnaq.frontends.tflite_layers import symmetric
 from nnaq.ir.types import Quant, TensorType
-from nnaq.kernels.boundary import largest_distance
+from nnaq.kernels import tflite_curves
 
 # Operands of UNIDIRECTIONAL_SEQUENCE_LSTM, gates in the order i, f, g (cell), o.
 W_INPUT, W_RECURRENT, BIAS = (1, 2, 3, 4), (5, 6, 7, 8), (12, 13, 14, 15)
@@ -60,17 +59,15 @@ def lstm(call: Call) -> None:
         inputs[0] = call.step("transpose", inputs, {"perm": (1, 0, 2)}, x)
     inputs += [*(s.value for s in states), _gates(call, W_INPUT), _gates(call, W_RECURRENT)]
     units = int(hidden.shape[-1])
-    bound = units * 127 * largest_distance(hidden)
-    gain = [
-        parity.pair(parity.f32(hidden.scale * s) * 2.0**12, (units,), bound)
-        for s in _scales(call, W_RECURRENT)
-    ]
+    recurrent = np.repeat(np.array(_scales(call, W_RECURRENT)), units)
+    gain = tflite_curves.recurrent_multipliers(hidden, recurrent)
+    sigmoid, tanh = tflite_curves.gate_tables()
     own = {
-        "recurrent_multiplier": np.concatenate([g[0] for g in gain]),
-        "recurrent_shift": np.concatenate([g[1] for g in gain]),
-        "sigmoid_table": parity.curve("sigmoid"),
-        "tanh_table": parity.curve("tanh"),
-        "cell_table": parity.curve_of_cell(fraction),
+        "recurrent_multiplier": gain[0],
+        "recurrent_shift": gain[1],
+        "sigmoid_table": sigmoid,
+        "tanh_table": tanh,
+        "cell_table": tflite_curves.curve_of_cell(fraction),
     }
     scales = np.repeat(np.array(_scales(call, W_INPUT)) * x.scale, units)
     bias = np.concatenate([call.array(i).astype(np.float64) for i in BIAS]) * scales

@@ -7,11 +7,14 @@ attributes of the lowered node, so that a lowered graph carries its own contract
 from dataclasses import dataclass
 from typing import Literal
 
+from nnaq.errors import TargetError
+
 Rounding = Literal[
     "single", "double", "half_even", "half_up_shift", "pot_shift", "floor", "truncate", "double_m16"
 ]
 TieRule = Literal["half_even", "half_away"]
 Overflow = Literal["saturate", "wrap"]
+Curves = Literal["rounded", "tflite"]
 ROUNDINGS: tuple[str, ...] = Rounding.__args__  # type: ignore[attr-defined]
 
 
@@ -27,6 +30,9 @@ class Numerics:
     array_depth       products that a block adds exactly, K ascending, before it saturates
     lut_entries       of the table of a 16-bit operand: 513 (interpolated) or 65536 (direct)
     internal_bits     of what lstm and gru hold between their sums of products and their results, 6 to 16
+    curves            sigmoid and tanh: entries `rounded` from the reals, codes from calibration; or `tflite`,
+                      with what its kernels insist on (nnaq.quantize.tflite_codes): their codes of a result,
+                      one scale a gate of an lstm, their table of 16 bits in an lstm (65536 entries)
 
     Accumulators are those of fully_connected, matmul, the convolutions, lstm and gru
     (kernels/narrow.py); sums of normalisations and reductions are exact. lut_entries holds for functions
@@ -42,6 +48,11 @@ class Numerics:
     array_depth: int = 32
     lut_entries: int = 513
     internal_bits: int = 16
+    curves: Curves = "rounded"
+
+    def __post_init__(self) -> None:
+        if self.curves == "tflite" and self.lut_entries != 65536:
+            raise TargetError('numerics: curves = "tflite" are tables of lut_entries = 65536; write both')
 
     @property
     def is_narrow(self) -> bool:

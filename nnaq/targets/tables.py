@@ -122,6 +122,7 @@ class NumericsTable(Table):
     array_depth: int = Field(default=32, ge=1, description="a whole number of products, at least 1")
     lut_entries: Literal[513, 65536] = Field(default=513, description="513 or 65536")
     internal_bits: int = Field(default=16, ge=6, le=16, description="a whole number from 6 to 16")
+    curves: Literal["rounded", "tflite"] = Field(default="rounded", description='"rounded" or "tflite"')
 
 
 class OpsTable(Table):

@@ -7,6 +7,7 @@ import pytest
 
 from nnaq.errors import TargetError
 from nnaq.ir.numerics import Numerics
+from nnaq.targets import load_target
 from nnaq.targets.reader import read_target
 from nnaq.targets.toml_lines import key_lines, line_of
 
@@ -120,6 +121,14 @@ def test_narrow_accumulators_and_full_tables_are_a_choice():
     assert not read_target(EDGE8, "own.toml").numerics.is_narrow
 
 
+def test_curves_of_tflite_come_with_full_tables():
+    assert load_target("tflite-micro").numerics == Numerics(
+        "double", "half_away", 32, "saturate", 32, 65536, 16, "tflite"
+    )
+    with pytest.raises(TargetError, match='curves = "tflite" are tables of lut_entries = 65536; write both'):
+        read_target(EDGE8.replace("[numerics]\n", '[numerics]\ncurves = "tflite"\n'), "own.toml")
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -132,6 +141,7 @@ def test_narrow_accumulators_and_full_tables_are_a_choice():
         ("internal_bits = 5", "a whole number from 6 to 16"),
         ("internal_bits = 17", "a whole number from 6 to 16"),
         ("internal_bits = 8.0", "a whole number from 6 to 16"),
+        ('curves = "exact"', 'write "rounded" or "tflite"'),
     ],
 )
 def test_other_choices_are_refused(line, words):
