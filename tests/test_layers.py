@@ -20,7 +20,7 @@ ONLY_IN = {
     "onnx_ir": {"frontends", "export"},
     "onnxscript": {"frontends", "export"},
     "onnxruntime": {"speed"},  # the peer of nnaq bench, in a process of its own
-    "tflite": {"frontends"},
+    "tflite": {"frontends", "export"},
     "pydantic": {"targets", "quantize", "train"},
     "pickle": set(),
 }

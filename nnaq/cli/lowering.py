@@ -70,7 +70,7 @@ def lower(
         list[str],
         typer.Option(
             "--emit",
-            help="For other tools too: golden, encodings, safetensors, qdq, qonnx. Commas, or repeat.",
+            help="For other tools too: golden, encodings, safetensors, qdq, qonnx, tflite. By commas.",
         ),
     ] = [],  # noqa: B006
     plugin: Plugins = [],  # noqa: B006

@@ -5,6 +5,7 @@
     safetensors  weights.safetensors, every integer constant with its type
     qdq          model.qdq.onnx, float ONNX with QuantizeLinear and DequantizeLinear
     qonnx        model.qonnx.onnx, float ONNX with Quant nodes of any width
+    tflite       model.tflite, one frame a run, with the integers of tflite-micro
 
 What each keeps and loses stands in docs/exports.md.
 """
@@ -20,6 +21,7 @@ from nnaq.export import check_golden
 from nnaq.export.encodings import encodings
 from nnaq.export.qdq import qdq_model
 from nnaq.export.qonnx import qonnx_model
+from nnaq.export.tflite import tflite_model
 from nnaq.export.weights import weights_file
 from nnaq.ir.graph import Graph
 
@@ -53,12 +55,17 @@ def _qonnx(model: Lowered, folder: Path) -> None:
     (folder / "model.qonnx.onnx").write_bytes(qonnx_model(model.fake).SerializeToString(deterministic=True))
 
 
+def _tflite(model: Lowered, folder: Path) -> None:
+    (folder / "model.tflite").write_bytes(tflite_model(model.integer))
+
+
 EMITTERS: dict[str, Callable[[Lowered, Path], None]] = {
     "golden": _golden,
     "encodings": _encodings,
     "safetensors": _safetensors,
     "qdq": _qdq,
     "qonnx": _qonnx,
+    "tflite": _tflite,
 }
 
 
