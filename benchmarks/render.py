@@ -53,7 +53,9 @@ def start_up(records: list[dict]) -> str:
     table = markdown_table(("command", "wall", "processor", "target, wall"), rows)
     lead = (
         "`cold`: `nnaq lower` of the voice detector with nothing compiled, once; `warm`: with the kernels of "
-        "the cold run; `help`: `nnaq --help`."
+        "the cold run; `help`: `nnaq --help`; `words`: what `make demo` does until words are there, `demo`: "
+        "all of it, in a cache of its own. Wall seconds hold what else ran on the machine, processor seconds "
+        "do not."
     )
     return f"## From start to end\n\n{lead}\n\n{table}\n{circumstances(records[-1])}"
 
