@@ -1,8 +1,9 @@
 """What the claims on speech recognition come to here, from the rows of `claims_speech.py`.
 
-A claim is a relative change of one figure between two kinds of rows with the seeds that both have. Of word
-errors the interval is that of a paired bootstrap over utterances and seeds (nnaq.tasks.intervals); bytes and
-times are exact, and their interval runs from the least to the greatest of the seeds. The verdict is
+A claim is a change of one figure, relative if nothing else is said, between two kinds of rows with the seeds
+that both have. Of word errors the interval is that of a paired bootstrap over utterances and seeds
+(nnaq.tasks.intervals); bytes and times are exact, and their interval runs from the least to the greatest of
+the seeds. The verdict is
 mechanical: `confirmed` where the upper end agrees with the publication, `refuted` where the lower end does
 not, else `undecidable`. Our data, models and forms of the methods are not the publications'.
 """
@@ -18,13 +19,15 @@ from nnaq.tasks.intervals import Scores, difference
 
 Row = Mapping[str, object]
 NOISE = 0.02  # relative: what "no loss" may lose
+HALF_POINT = 0.005  # of the word error rate, absolute
 
 
 @dataclass(frozen=True)
 class Claim:
     """A published sentence, and the rows it speaks of: (model, way, machine).
 
-    figure: `errors` (words), or a figure of rows; most: the greatest relative change that agrees with it
+    figure: `errors` (words, relative), `points` (the same, absolute), or a figure of rows; most: the greatest
+    change that agrees with it
     """
 
     claim: str
@@ -77,8 +80,15 @@ CONVRNNT = (
         "ConvRNN-T, int8 trained on against float", "no claim", NOISE, "errors", CONVOLVED, kind("C", "int8")
     ),
 )
+GOALS = tuple(
+    Claim(
+        f"RNN-T, {way} against float", "goal: within 0.5 points", HALF_POINT, "points", FLOAT, kind("S", way)
+    )
+    for way in ("plain", "int8", "gq5", "s8bqat5")
+)
 CLAIMS = (
     *CONVRNNT,
+    *GOALS,
     Claim("S8BQAT, wider M of 5 bits against S of 8", "4 to 16 % fewer errors", -0.04, "errors", S8, M5),
     Claim("S8BQAT, S of 5 bits against S of 8", "no loss", NOISE, "errors", S8, S5),
     Claim("S8BQAT, wider M of 5 bits: bytes of a frame", "no more", 0.0, "frame_bytes", S8, M5),
@@ -100,20 +110,22 @@ def judged(claim: Claim, rows: Sequence[Row]) -> dict[str, object] | None:
     if not seeds:
         return None
     pairs = [(before[seed], after[seed]) for seed in seeds]
-    found = errors_of(pairs, claim.most) if claim.figure == "errors" else exact(pairs, claim)
+    in_words = claim.figure in ("errors", "points")
+    found = errors_of(pairs, claim) if in_words else exact(pairs, claim)
     words = sum(pairs[0][0]["words"])  # type: ignore[call-overload]
-    return {"claim": claim.claim, "paper": claim.paper, **found, "seeds": len(seeds), "words": words}
+    unit = {"unit": "points"} if claim.figure == "points" else {}
+    return {"claim": claim.claim, "paper": claim.paper, **unit, **found, "seeds": len(seeds), "words": words}
 
 
-def errors_of(pairs: Sequence[tuple[Row, Row]], most: float) -> dict[str, object]:
-    """The relative change of word errors, its bounds, and what an experiment of this size can show."""
+def errors_of(pairs: Sequence[tuple[Row, Row]], claim: Claim) -> dict[str, object]:
+    """The change of word errors, its bounds, and what an experiment of this size can show."""
     systems = [
         Scores(np.array([pair[side]["errors"] for pair in pairs]), np.array(pairs[0][side]["words"]))
         for side in (0, 1)
     ]
     rates = {"before": round(systems[0].rate, 4), "after": round(systems[1].rate, 4)}
     try:
-        found = difference(*systems, relative=True)
+        found = difference(*systems, relative=claim.figure == "errors")
     except DataError as error:  # a system without errors has no relative change
         return {**rates, "ours": None, "verdict": "undecidable", "why": str(error)}
     figures = {
@@ -121,7 +133,7 @@ def errors_of(pairs: Sequence[tuple[Row, Row]], most: float) -> dict[str, object
         "lower": found.lower, "upper": found.upper, "detectable": found.detectable,
     }  # fmt: skip
     rounded = {name: round(value, 4) for name, value in figures.items()}
-    return {**rates, **rounded, "verdict": found.verdict(most)}
+    return {**rates, **rounded, "verdict": found.verdict(claim.most)}
 
 
 def exact(pairs: Sequence[tuple[Row, Row]], claim: Claim) -> dict[str, object]:

@@ -81,6 +81,13 @@ def test_word_errors_are_judged_by_their_bounds(after, verdict):
     assert found["ours"] == pytest.approx(sum(after) / sum(before) - 1, abs=1e-4)
 
 
+def test_the_goal_of_the_integers_is_in_points():
+    rows = [row("S", "float", s, [2, 1] * 15) for s in (0, 1)]
+    rows += [row("S", "gq5", s, [2, 1] * 14 + [3, 1]) for s in (0, 1)]
+    (found,) = (r for r in verdicts(rows) if r.get("unit") == "points")
+    assert found["ours"] == pytest.approx(1 / found["words"], abs=1e-4)
+
+
 def test_bytes_and_times_are_judged_over_the_seeds():
     rows = [row("S", "int8", s, [1]) for s in (0, 1)]
     rows += [row("M", "s8bqat5", s, [1], frame_microseconds=time) for s, time in ((0, 9.0), (1, 9.8))]

@@ -30,9 +30,20 @@ def row(claim: Mapping[str, Any]) -> tuple[str, ...]:
     """A line of the table; rates are word errors, other figures as their unit says."""
     rates = "upper" in claim
     before, after = (f"{claim[side]:.1%}" if rates else f"{claim[side]:,.4g}" for side in ("before", "after"))
+    change = points if "unit" in claim else percent
     return (
         *(claim["claim"], claim["paper"], before, after),
-        f"{claim['ours']:+.1%} ({claim['low']:+.1%} to {claim['high']:+.1%})",
-        f"{claim['detectable']:.1%}" if rates else "",
+        f"{change(claim['ours'])} ({change(claim['low'])} to {change(claim['high'])})",
+        change(claim["detectable"]).lstrip("+") if rates else "",
         *(str(claim["seeds"]), claim["verdict"]),
     )
+
+
+def percent(change: float) -> str:
+    """A relative change."""
+    return f"{change:+.1%}"
+
+
+def points(change: float) -> str:
+    """A change of a rate in its own points."""
+    return f"{100 * change:+.1f} points"
