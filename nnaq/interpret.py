@@ -12,6 +12,7 @@ beginning or kept, and not one with a zero map, which no kernel reads.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from math import lcm
 from threading import Lock
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ import numpy as np
 
 import nnaq.kernels  # noqa: F401  (fills the operator table)
 from nnaq.errors import DataError, NnaqError
-from nnaq.ir.dims import show, solve
+from nnaq.ir.dims import linear, show, solve
 from nnaq.ir.graph import Graph, Node, Port
 from nnaq.ir.op import Kernel, lookup
 from nnaq.ir.time import time_axis
@@ -300,8 +301,11 @@ def _stored(graph: Graph, name: str, array: np.ndarray, whole: bool) -> np.ndarr
 
 
 def chunks(graph: Graph, inputs: Mapping[str, np.ndarray], size: int) -> Iterator[Values]:
-    """The inputs cut along their time axes into stretches of at most `size` frames."""
-    frames = frame_count(graph, inputs)
+    """The inputs cut along their time axes into stretches of at most `size` frames.
+
+    Where an input takes frames in groups, as `3*T` says, stretches are of whole groups, up from `size`.
+    """
+    frames, size = frame_count(graph, inputs), whole_groups(graph, size)
     for start in range(0, max(frames, 1), size):
         yield {p.name: _cut(inputs[p.name], p, start, start + size) for p in graph.inputs}
 
@@ -311,6 +315,14 @@ def frame_count(graph: Graph, inputs: Mapping[str, np.ndarray]) -> int:
     return max(
         (inputs[p.name].shape[p.time_axis] for p in graph.inputs if p.time_axis is not None), default=1
     )
+
+
+def whole_groups(graph: Graph, frames: int) -> int:
+    """So many frames or the next more that the inputs take: a multiple of 3 for `3*T`, of 1 for `T`."""
+    axes = (graph.types[p.name].shape[p.time_axis] for p in graph.inputs if p.time_axis is not None)
+    found = (linear(dim) for dim in axes if isinstance(dim, str))
+    group = lcm(*(step for _, step, _ in filter(None, found)))
+    return -(-frames // group) * group
 
 
 def _cut(array: np.ndarray, port: Port, start: int, stop: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnaq.errors import DataError, TargetError
 from nnaq.export.read import read_integer
+from nnaq.interpret import whole_groups
 from nnaq.ir.dims import solve
 from nnaq.ir.graph import Graph, Node
 from nnaq.ir.numerics import ROUNDINGS, Numerics
@@ -111,7 +112,8 @@ def _accumulators(node: Node, numerics: Numerics) -> Iterator[tuple[str, object,
 
 
 def frames_of(graph: Graph, frames: int) -> dict[str, int]:
-    """The sizes of the open dimensions for this many frames at a time. Raises DataError."""
+    """The sizes of the open dimensions for so many frames at a time, in whole groups. Raises DataError."""
+    frames = whole_groups(graph, frames)
     binding: dict[str, int] = {}
     for port in graph.inputs:
         if port.time_axis is not None:

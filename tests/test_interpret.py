@@ -1,12 +1,14 @@
 """Running graphs: reals and codes, fast and reference, whole and in chunks, with states."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnaq.errors import DataError, NnaqError
-from nnaq.interpret import Interpreter, check_inputs, chunks, frame_count, run
+from nnaq.interpret import Interpreter, check_inputs, chunks, frame_count, run, whole_groups
 from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
 from nnaq.ir.numerics import Numerics
@@ -141,6 +143,15 @@ def test_chunks_cut_along_time_only():
     assert frame_count(stateless(), {"x": x}) == 5
     assert frame_count(stateless(), {"x": x[:0]}) == 0
     assert run(stateless(), {"x": x[:0]}).outputs["y"].shape == (0, 4)
+
+
+def test_frames_that_belong_together_stay_together():
+    graph = stateless()
+    kind = graph.types["x"]
+    tripled = replace(graph, types={**graph.types, "x": replace(kind, shape=("3*T", *kind.shape[1:]))})
+    assert [whole_groups(graph, 4), whole_groups(tripled, 4), whole_groups(tripled, 3)] == [4, 6, 3]
+    pieces = list(chunks(tripled, {"x": frames(9, 0)}, 4))
+    assert [len(piece["x"]) for piece in pieces] == [6, 3]
 
 
 @pytest.mark.parametrize(

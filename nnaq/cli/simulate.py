@@ -12,7 +12,12 @@ from nnaq.errors import NnaqError
 
 LOWERED = "A folder or model.onnx that nnaq lowered, or an int8 .tflite file."
 Chunk = Annotated[
-    int, typer.Option("--chunk", callback=at_least(1), help="Frames that a step takes at a time.")
+    int,
+    typer.Option(
+        "--chunk",
+        callback=at_least(1),
+        help="Frames a step takes; more where the model takes them in groups.",
+    ),
 ]
 
 
@@ -67,6 +72,7 @@ def simulate(
     tells how long a speaker waits for words: its own framing, labels as they are found.
     """
     from nnaq.artifact import write_text
+    from nnaq.interpret import whole_groups
     from nnaq.opened import frames_of, open_lowered, sound_of, target_of
     from nnaq.package import is_package, open_package
     from nnaq.perceived import perceive
@@ -97,8 +103,8 @@ def simulate(
     if (execute is None) != (inputs is None):
         raise NnaqError("--execute plan and --inputs go together; give both or none")
     model = open_lowered(lowered)
-    machine, binding = target_of(model, target), frames_of(model.graph, chunk)
-    step = simulate_step(model.graph, machine, binding)
+    machine, chunk = target_of(model, target), whole_groups(model.graph, chunk)
+    step = simulate_step(model.graph, machine, frames_of(model.graph, chunk))
     found: dict[str, Any] = step.to_json()
     shown, series, starts = [step.show()], [step] * steps, None
     if stream is not None:
