@@ -89,7 +89,7 @@ def lower(
             stages.mkdir()
         lowering, notes = lower_file(model, calibrate_on, target, recipe, evaluate_on, reporter, stages)
         report = write_files(folder, lowering, model.name, notes, reporter)
-        emit(Lowered(lowering.crossing.integer, lowering.crossing.fake), formats, folder)
+        emit(written(lowering, lowering.crossing.integer), formats, folder)
     return report
 
 
@@ -115,6 +115,13 @@ def lower_file(
         imported.graph, calibration, evaluation, recipe, target, reporter, dump, imported.codes
     )
     return lowering, imported.notes
+
+
+def written(lowering: Lowering, integer: Graph) -> Lowered:
+    """What emitters read of a lowering; integer: its integers, over utterances or as a stream."""
+    judged = stretches(integer, lowering.evaluation, GOLDEN_FRAMES)
+    sample = next(inputs for inputs in judged if frame_count(integer, inputs))
+    return Lowered(integer, lowering.crossing.fake, lowering.target, sample)
 
 
 def write_files(

@@ -19,11 +19,11 @@ import tomli_w
 from nnaq.artifact import writing
 from nnaq.crossing import Inputs, Lowering, Reporter, lower_graph
 from nnaq.errors import DataError
-from nnaq.export.emit import Lowered, emit
+from nnaq.export.emit import emit
 from nnaq.export.onnx import export_model
 from nnaq.frontends.torch import load as load_module
 from nnaq.ir.graph import Graph
-from nnaq.lowering import recordings_for, write_files
+from nnaq.lowering import recordings_for, write_files, written
 from nnaq.passes import MakeStreaming
 from nnaq.quantize.recipe import Recipe
 from nnaq.report import Report
@@ -85,7 +85,7 @@ def lower_recogniser(
         lowering = replace(lowering, figures={**figures, **lowering.figures})
         report = write_files(fresh, lowering, model.name, (), reporter, stream, hearing.seconds)
         _write_parts(fresh, part_graphs(stream), recogniser)
-        emit(Lowered(stream, lowering.crossing.fake), formats, fresh)
+        emit(written(lowering, stream), formats, fresh)
     return report
 
 

@@ -70,7 +70,7 @@ def lower(
         list[str],
         typer.Option(
             "--emit",
-            help="For other tools too: golden, encodings, safetensors, qdq, qonnx, tflite. By commas.",
+            help="For other tools too: golden, encodings, safetensors, qdq, qonnx, tflite, c. By commas.",
         ),
     ] = [],  # noqa: B006
     plugin: Plugins = [],  # noqa: B006

@@ -6,32 +6,39 @@
     qdq          model.qdq.onnx, float ONNX with QuantizeLinear and DequantizeLinear
     qonnx        model.qonnx.onnx, float ONNX with Quant nodes of any width
     tflite       model.tflite, one frame a run, with the integers of tflite-micro
+    c            hardware/, known answers per node as hex and C with C99 references, packed image, commands
 
 What each keeps and loses stands in docs/exports.md.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
+
 from nnaq.errors import ArtifactError
 from nnaq.export import check_golden
+from nnaq.export.c import write_c
 from nnaq.export.encodings import encodings
 from nnaq.export.qdq import qdq_model
 from nnaq.export.qonnx import qonnx_model
 from nnaq.export.tflite import tflite_model
 from nnaq.export.weights import weights_file
 from nnaq.ir.graph import Graph
+from nnaq.targets import Target
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """What an emitter reads: the integers, and the real graph with its roundings."""
+    """What an emitter reads: the integers, the real graph with its roundings, the target, and a recording."""
 
     integer: Graph
     fake: Graph
+    target: Target
+    inputs: Mapping[str, np.ndarray]
 
 
 def _golden(model: Lowered, folder: Path) -> None:
@@ -59,6 +66,10 @@ def _tflite(model: Lowered, folder: Path) -> None:
     (folder / "model.tflite").write_bytes(tflite_model(model.integer))
 
 
+def _c(model: Lowered, folder: Path) -> None:
+    write_c(model.integer, model.inputs, model.target, folder / "hardware")
+
+
 EMITTERS: dict[str, Callable[[Lowered, Path], None]] = {
     "golden": _golden,
     "encodings": _encodings,
@@ -66,6 +77,7 @@ EMITTERS: dict[str, Callable[[Lowered, Path], None]] = {
     "qdq": _qdq,
     "qonnx": _qonnx,
     "tflite": _tflite,
+    "c": _c,
 }
 
 

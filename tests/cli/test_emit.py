@@ -38,7 +38,8 @@ def crossing():
 @pytest.fixture(scope="module")
 def emitted(crossing, tmp_path_factory):
     folder = tmp_path_factory.mktemp("emitted")
-    emit(Lowered(crossing.integer, crossing.fake), ["golden", "encodings", "safetensors"], folder)
+    model = Lowered(crossing.integer, crossing.fake, load_target("edge8"), DATA[2])
+    emit(model, ["golden", "encodings", "safetensors"], folder)
     kept = [v for node in crossing.integer.nodes for v in node.outputs]
     write_golden(folder / "golden.npz", crossing.integer, DATA[2], run(crossing.integer, DATA[2], keep=kept))
     return folder
@@ -55,8 +56,12 @@ def test_lower_writes_what_is_asked_for(nnaq, place):
         nnaq("lower", *lower_words(place), "--emit", "pickle"), "no format 'pickle' to emit; there are golden"
     )
     assert not (place / "out").exists()
-    assert nnaq("lower", *lower_words(place), "--emit", "golden,encodings", "--emit", "safetensors").code == 0
-    assert {"check_golden.py", "encodings.json", "weights.safetensors"} <= set(files(place / "out"))
+    assert (
+        nnaq("lower", *lower_words(place), "--emit", "golden,encodings", "--emit", "safetensors,c").code == 0
+    )
+    assert {"check_golden.py", "encodings.json", "weights.safetensors", "hardware/c/check.c"} <= set(
+        files(place / "out")
+    )
 
 
 # --- known answers
