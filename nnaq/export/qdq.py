@@ -23,7 +23,7 @@ from onnx import helper
 from nnaq.export.body_builder import ELEMENTS
 from nnaq.export.fake_writer import FakeWriter, Weight
 from nnaq.ir.graph import Graph
-from nnaq.ir.types import TensorType, bounds
+from nnaq.ir.types import TensorType, bounds, storage
 
 OPSET = 19
 WITH_SMALL_AND_LARGE = 21  # the first opset with pairs of INT4 and INT16
@@ -68,8 +68,10 @@ class _QdqWriter(FakeWriter):
     def weight(self, weight: Weight, result: str) -> None:
         name, kind = f"{result}.codes", weight.kind
         assert kind.quant is not None
-        raw = weight.codes.reshape(-1).tolist()
-        self.initializers[name] = helper.make_tensor(name, self.element(kind), kind.shape, raw)
+        if kind.dtype == "i16" and not self.all_widths:
+            self.constant(result, (weight.codes.astype(np.float32) - kind.zero_point) * weight.scales)
+            return
+        self.integers(name, weight.codes, kind)
         axis = {} if kind.quant.axis is None else {"axis": kind.quant.axis}
         self.add("DequantizeLinear", [name, *self.numbers(result, kind)], result, **axis)
 
@@ -78,7 +80,13 @@ class _QdqWriter(FakeWriter):
         assert kind.quant is not None
         scale = np.array(kind.quant.scale, np.float32)
         scale = scale[0] if kind.quant.axis is None else scale
-        zero = f"{name}.zero_point"
-        zeros = [kind.zero_point] * scale.size
-        self.initializers[zero] = helper.make_tensor(zero, self.element(kind), scale.shape, zeros)
+        zero = self.integers(f"{name}.zero_point", np.full(scale.shape, kind.zero_point), kind)
         return [self.constant(f"{name}.scale", scale), zero]
+
+    def integers(self, name: str, codes: np.ndarray, kind: TensorType) -> str:
+        """An initializer of codes: two in a byte where they are INT4."""
+        if self.element(kind) != ELEMENTS["i4"]:
+            return self.constant(name, codes.astype(storage(kind.dtype)))
+        flat = codes.reshape(-1).tolist()
+        self.initializers[name] = helper.make_tensor(name, ELEMENTS["i4"], codes.shape, flat)
+        return name

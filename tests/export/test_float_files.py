@@ -113,6 +113,27 @@ def test_a_file_read_back_is_lowered_to_the_same_integers(crossing):
         np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.parametrize("opset", [19, 21])
+def test_constants_of_16_bits_are_reals_before_opset_21(opset, tmp_path):
+    build, kind = Builder("offset"), parse_type("i16[4]<0.01, 0>")
+    x = build.input("x", parse_type("f32[T,4]"), time_axis=0)
+    offset = build.constant("offset", normal(4, seed=3))
+    (held,) = build.node(
+        "fake_quantize", [offset], quantize_attrs(kind), ["offset.fq"], [parse_type("f32[4]")]
+    )
+    (y,) = build.node("add", [x, held], {}, ["y"], [parse_type("f32[T,4]")])
+    build.output(y, time_axis=0)
+    graph, feeds = build.build(), {"x": normal(3, 4, seed=1)}
+    model = qdq_model(graph, opset)
+    (tmp_path / "offset.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "offset.in.npz", **feeds)
+    subprocess.run([sys.executable, str(RUNNER), str(tmp_path)], check=True)
+    with np.load(tmp_path / "offset.out.npz") as found:
+        np.testing.assert_array_equal(found["y"], run(graph, feeds).outputs["y"])
+    kinds = {t.data_type for t in model.graph.initializer}
+    assert (onnx.TensorProto.INT16 in kinds) == (opset == 21)
+
+
 def test_four_bits_are_four_bits():
     text = '[quantize]\nactivations = "8"\nweight_bits = 4'
     model = qdq_model(lowered(detector(), parse_recipe(f'name = "tiny"\n{text}')).fake, 21)
