@@ -14,6 +14,7 @@ from pages import (  # noqa: E402
     command_line,
     dialogue_acts,
     evidence,
+    exports,
     latency,
     operators,
     passes,
@@ -32,6 +33,7 @@ PAGES = {
     "docs/recognition.md": recognition.recognition,
     "docs/dialogue-acts.md": dialogue_acts.dialogue_acts,
     "docs/claims.md": claims.claims,
+    "docs/exports.md": exports.exports,
     "docs/oracles.md": evidence.oracles,
     "README.md": evidence.readme,
 }

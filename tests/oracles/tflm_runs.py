@@ -1,8 +1,8 @@
 """Run a .tflite file in tflite-micro, run after run, with the states it keeps.
 
-    .oracles/tflm/bin/python tests/oracles/tflm_runs.py MODEL.tflite IN.npz OUT.npz
+    .oracles/tflm/bin/python tests/oracles/tflm_runs.py MODEL.tflite IN.npz OUT.npz OUTPUTS
 
-IN.npz and OUT.npz hold `RUN:POSITION` for every input and every output of every run.
+IN.npz and OUT.npz hold `RUN:POSITION` for every input and each of so many outputs of every run.
 """
 
 import sys
@@ -14,7 +14,7 @@ from tflite_micro import runtime
 ARENA_BYTES = 1 << 24
 
 
-def main(model: str, given: str, made: str) -> None:
+def main(model: str, given: str, made: str, outputs: str) -> None:
     interpreter = runtime.Interpreter.from_bytes(Path(model).read_bytes(), arena_size=ARENA_BYTES)
     results = {}
     with np.load(given) as arrays:
@@ -23,18 +23,9 @@ def main(model: str, given: str, made: str) -> None:
             for position in range(inputs):
                 interpreter.set_input(np.ascontiguousarray(arrays[f"{run}:{position}"]), position)
             interpreter.invoke()
-            position = 0
-            while (array := _output(interpreter, position)) is not None:
-                results[f"{run}:{position}"] = array
-                position += 1
+            for position in range(int(outputs)):
+                results[f"{run}:{position}"] = np.array(interpreter.get_output(position))
     np.savez(made, **results)
-
-
-def _output(interpreter, position: int) -> np.ndarray | None:
-    try:
-        return np.array(interpreter.get_output(position))
-    except (IndexError, ValueError, RuntimeError):
-        return None
 
 
 if __name__ == "__main__":
