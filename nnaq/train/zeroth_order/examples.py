@@ -6,16 +6,52 @@ are) has no last requantisation, whose steps would hide small changes of the los
 
 An example with positions (time, say) has a label at each; its loss is their mean. A label below 0 is left
 out.
+
+    Examples    go through the graph together, along its batch axis
+    Recordings  go through one by one, each from the initial states: of graphs without a batch axis
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 
 from nnaq.errors import DataError
 from nnaq.interpret import Interpreter, Values
 from nnaq.ir.graph import Graph
+
+TOGETHER = 64  # examples that go through a graph at once, which bounds memory and changes no bit
+
+
+class Readout:
+    """A graph made ready once, for the logits of one or several outputs."""
+
+    def __init__(self, graph: Graph, outputs: Iterable[str], keep: Iterable[str] = ()) -> None:
+        self.graph, self.names = graph, {output: logits_of(graph, output) for output in outputs}
+        self.interpreter = Interpreter(graph, keep=(*self.names.values(), *keep))
+
+    def __call__(self, inputs: Mapping[str, np.ndarray], output: str) -> tuple[np.ndarray, Values]:
+        """Logits in float64 of one pass from the initial states, and the values kept."""
+        self.interpreter.reset()
+        values, name = self.interpreter.step(inputs).values, self.names[output]
+        return _reals(self.graph, name, values[name]), values
+
+
+class Task(Protocol):
+    """What `mean_loss` takes: examples of one task that can be counted, picked and judged."""
+
+    @property
+    def output(self) -> str:
+        """The port whose last axis are the logits."""
+
+    def __len__(self) -> int: ...
+
+    def some(self, graph: Graph, chosen: np.ndarray) -> Self:
+        """Those examples, in that order."""
+
+    def read(self, readout: Readout) -> tuple[np.ndarray, float]:
+        """The loss of every example, float64 [N], and the fraction of labels with the largest logit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,23 +76,52 @@ class Examples:
         taken = {name: np.take(array, chosen, axes[name]) for name, array in self.inputs.items()}
         return Examples(taken, self.labels[chosen], self.output)
 
-    def losses(self, graph: Graph) -> np.ndarray:
-        """The loss of every example, float64 [N]: one forward pass from the initial states."""
-        return self.run(graph)[0]
+    def pieces(self, graph: Graph, size: int = TOGETHER) -> Iterator["Examples"]:
+        """All of them in order, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.some(graph, np.arange(start, min(start + size, len(self))))
 
-    def run(self, graph: Graph, keep: Iterable[str] = ()) -> tuple[np.ndarray, Values]:
-        """The losses, and values of the pass by name."""
-        logits = logits_of(graph, self.output)
-        values = Interpreter(graph, keep=(logits, *keep)).step(self.inputs).values
-        return _cross_entropy(_reals(graph, logits, values[logits]), self.labels), values
+    def losses(self, graph: Graph) -> np.ndarray:
+        """The loss of every example, float64 [N], from the initial states."""
+        return self.read(Readout(graph, [self.output]))[0]
 
     def correct(self, graph: Graph) -> float:
         """The fraction of labels that have the largest logit."""
-        name = logits_of(graph, self.output)
-        codes = Interpreter(graph, keep=(name,)).step(self.inputs).values[name]
-        counted = self.labels >= 0
-        best = _reals(graph, name, codes).argmax(axis=-1)
-        return float((best == self.labels)[counted].mean())
+        return self.read(Readout(graph, [self.output]))[1]
+
+    def run(self, graph: Graph, keep: Iterable[str] = ()) -> tuple[np.ndarray, Values]:
+        """The losses, and values by name, of one pass over all examples together."""
+        logits, values = Readout(graph, [self.output], keep)(self.inputs, self.output)
+        return _cross_entropy(logits, self.labels), values
+
+    def read(self, readout: Readout) -> tuple[np.ndarray, float]:
+        logits = [readout(some.inputs, self.output)[0] for some in self.pieces(readout.graph)]
+        return _judged(np.concatenate(logits), self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Recordings:
+    """The data of one task, each example by itself: as `Examples`, without an axis over examples."""
+
+    parts: tuple[Examples, ...]
+
+    @property
+    def output(self) -> str:
+        return self.parts[0].output
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def some(self, graph: Graph, chosen: np.ndarray) -> "Recordings":
+        return Recordings(tuple(self.parts[number] for number in chosen))
+
+    def read(self, readout: Readout) -> tuple[np.ndarray, float]:
+        found = [
+            _judged(readout(part.inputs, self.output)[0][None], part.labels[None]) for part in self.parts
+        ]
+        counted = np.array([(part.labels >= 0).sum() for part in self.parts])
+        correct = sum(count * fraction for count, (_, fraction) in zip(counted, found, strict=True) if count)
+        return np.concatenate([lost for lost, _ in found]), float(correct / max(counted.sum(), 1))
 
 
 def logits_of(graph: Graph, output: str) -> str:
@@ -74,6 +139,13 @@ def _reals(graph: Graph, name: str, codes: np.ndarray) -> np.ndarray:
         return codes.astype(np.float64)
     reals: np.ndarray = (codes.astype(np.float64) - kind.zero_point) * kind.quant.scales(kind.rank)
     return reals
+
+
+def _judged(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Losses, and the fraction of counted labels that have the largest logit; 0 where none counts."""
+    lost, counted = _cross_entropy(logits, labels), labels >= 0
+    right = (logits.argmax(axis=-1) == labels)[counted]
+    return lost, float(right.mean()) if right.size else 0.0
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ cut left unfinished is dropped, and its step done again.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from nnaq.errors import DataError
 from nnaq.ir.graph import Graph
 from nnaq.train.zeroth_order.directions import Place, chosen
 from nnaq.train.zeroth_order.estimator import Estimator
-from nnaq.train.zeroth_order.examples import Examples
+from nnaq.train.zeroth_order.examples import Readout, Task
 from nnaq.train.zeroth_order.surfaces import Surface
 
 StepLoss = Callable[[Graph, int], float]
+Track = Callable[[Iterable[int]], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,18 @@ class Tuning:
     steps: int = 100
 
 
-def tune(surface: Surface, loss: StepLoss, how: Tuning, log: Path) -> Graph:
+def tune(surface: Surface, loss: StepLoss, how: Tuning, log: Path, track: Track = iter) -> Graph:
     """The tuned graph; the parameters of the surface are moved in place. A log that is there is gone on with.
 
     loss: (graph, step) -> a number; it depends on nothing else. surface: fresh, as it was at the beginning of
-    the log. Raises DataError where the log belongs to another run, or a loss is no finite number.
+    the log. track: sees the steps go by. Raises DataError where the log belongs to another run, or a loss is
+    no finite number.
     """
     done = _resumed(surface, how, log)
     with log.open("a", encoding="utf-8") as lines:
         if done < 0:
             _put(lines, {"begin": _beginning(surface, how)})
-        for step in range(max(done, 0), how.steps):
+        for step in track(range(max(done, 0), how.steps)):
             found = how.estimator.coefficients(
                 lambda arrays, step=step: loss(surface.graph_of(arrays), step),  # type: ignore[misc]
                 surface.parameters,
@@ -86,13 +88,15 @@ def tuned(surface: Surface) -> Graph:
     return surface.graph_of([one.value.copy() for one in surface.parameters])
 
 
-def mean_loss(tasks: Mapping[str, Examples], batch: int, seed: int = 0) -> StepLoss:
+def mean_loss(tasks: Mapping[str, Task], batch: int, seed: int = 0) -> StepLoss:
     """The mean over tasks of the mean loss of `batch` examples of each, drawn for the step."""
+    outputs = {task.output for task in tasks.values()}
 
     def loss(graph: Graph, step: int) -> float:
+        readout = Readout(graph, outputs)
         lost = [
-            examples.some(graph, _batch(seed, step, number, batch, len(examples))).losses(graph).mean()
-            for number, examples in enumerate(tasks.values())
+            task.some(graph, _batch(seed, step, number, batch, len(task))).read(readout)[0].mean()
+            for number, task in enumerate(tasks.values())
         ]
         return float(np.mean(lost))
 
