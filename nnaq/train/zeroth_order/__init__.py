@@ -6,7 +6,8 @@ estimator    the two-sided estimate of a gradient
 masks        which entries are kept: arms, and the merging of tasks
 scores       what it costs to freeze a weight
 sensitivity  slopes and curvatures of a layer, by noise in its accumulators
-examples     inputs with labels, and their loss, read from integer logits
+examples     inputs with labels, together or one by one, and their loss, read from integer logits
+frozen       the part of a graph that does not move, computed once
 surfaces     what of a lowered graph is tuned: its weights, or its scales
 tuning       the loop, its log, and the replay of the log
 """
