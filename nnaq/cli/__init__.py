@@ -10,6 +10,7 @@ import sys
 
 import typer
 
+from nnaq.cli.finetune import finetune
 from nnaq.cli.listings import ops, passes, targets
 from nnaq.cli.lowering import lower
 from nnaq.cli.machine import bench, doctor, warm
@@ -36,7 +37,21 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    *(lower, search, train, transcribe, evaluate, run, simulate, show, check, diff, compare, numerics),
+    *(
+        lower,
+        search,
+        train,
+        finetune,
+        transcribe,
+        evaluate,
+        run,
+        simulate,
+        show,
+        check,
+        diff,
+        compare,
+        numerics,
+    ),
     *(bench, warm, doctor),
     *(ops, passes, targets),
 )

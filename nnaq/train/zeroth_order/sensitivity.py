@@ -20,7 +20,7 @@ This is our reconstruction; how MaZO's authors estimate their scores is not know
 that see one row per example: fully_connected over x [N, K].
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,11 +94,23 @@ def sensitivity(
     return Sensitivity(slopes.T @ x / (len(x) * probe.queries), curvature / probe.queries, x.T @ x / len(x))
 
 
-def _layer(graph: Graph, weight: str) -> Node:
-    """The layer of a weight, which sees one row per example. Raises DataError for another."""
+def scorable(graph: Graph, weights: Iterable[str]) -> tuple[str, ...]:
+    """Those of some weights that have scores: one fully_connected over [examples, inputs] reads them."""
+    return tuple(name for name in weights if _scored_layer(graph, name) is not None)
+
+
+def _scored_layer(graph: Graph, weight: str) -> Node | None:
     readers = graph.readers[weight] if weight in tunable(graph) else ()
     node = readers[0] if len(readers) == 1 else None
     if node is None or node.op != "fully_connected" or graph.types[node.inputs[0]].rank != 2:
+        return None
+    return node
+
+
+def _layer(graph: Graph, weight: str) -> Node:
+    """The layer of a weight, which sees one row per example. Raises DataError for another."""
+    node = _scored_layer(graph, weight)
+    if node is None:
         raise DataError(
             f"weight {weight!r} of graph {graph.name!r} has no scores: they need one fully_connected over "
             "[examples, inputs] that reads it; mask it by its magnitude or at random"
