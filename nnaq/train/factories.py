@@ -20,6 +20,7 @@ TASKS = {
     "an4_words": "nnaq.tasks.spoken_words:make_task",
     "speech": "nnaq.tasks.recognition:make_task",
     "dialogue-acts": "nnaq.tasks.dialogue_acts:make_task",
+    "contextual-slu": "nnaq.tasks.contextual_slu:make_task",
 }
 
 
