@@ -82,6 +82,7 @@ def lower(
     from nnaq.lowering import lower as lower_model
     from nnaq.targets import load_target
     from nnaq.tasks.hearing import is_recogniser, recogniser_at
+    from nnaq.tasks.understanding import is_understander
 
     wanted, machine = formats(emit), load_target(target)
     lower_one, model = lower_model, recogniser_at(model)
@@ -91,6 +92,11 @@ def lower(
 
         own = model / "recipe.toml"  # of a training through integers: the ranges it ended with
         lower_one, recipe = lower_recogniser, recipe or (str(own) if own.is_file() else "recogniser")
+    if is_understander(model):
+        must_be_installed("lowering a model of dialogues")
+        from nnaq.packing_understander import lower_understander  # imports torch
+
+        lower_one, recipe = lower_understander, recipe or "understander"
     choices = recipe_of(recipe, model, time, state, pin, shape).merged(
         activations=activations, metric=metric, goal=goal, seed=seed, repair=repair or None
     )

@@ -10,6 +10,9 @@ from nnaq.cli.options import AsJson, at_least
 from nnaq.cli.progress import reporting
 
 Lowered = Annotated[Path, typer.Argument(help="A folder that `nnaq lower` made of a recogniser.")]
+Judged = Annotated[
+    Path, typer.Argument(help="A folder that `nnaq lower` made of a recogniser or a model of dialogues.")
+]
 Beam = Annotated[
     int,
     typer.Option("--beam", callback=at_least(1), help="Hypotheses that a search keeps; 1 is greedy search."),
@@ -54,26 +57,47 @@ def transcribe(
 
 
 def evaluate(
-    lowered: Lowered,
+    lowered: Judged,
     data: Annotated[
         Path,
-        typer.Option("--data", help="Folder of recordings and a table of paths and texts, as test.tsv is."),
+        typer.Option(
+            "--data",
+            help="Folder of recordings and a table of paths and texts (test.tsv), or of dialogues.",
+        ),
     ],
-    table: Annotated[str, typer.Option("--table", help="The table's name.")] = "test.tsv",
+    table: Annotated[
+        str | None, typer.Option("--table", help="The table's name. Default: test.tsv, or test.json.")
+    ] = None,
     beam: Beam = 1,
     as_json: AsJson = False,
 ) -> None:
     """Count the words that a lowered recogniser gets wrong on recordings whose words are known.
 
     Tells the word error rate with its 95 % interval (bootstrap over recordings), and how many words were
-    put for others, left out, and put in. Recordings whose words are not known are left out.
+    put for others, left out, and put in. Recordings whose words are not known are left out. Of a model of
+    dialogues it tells errors of words, slots and acts in whole dialogues, heard with simulated noise.
     """
     from nnaq.evaluation import evaluate as judge
     from nnaq.package import open_package
+    from nnaq.tasks.understanding import TABLE
 
+    if (lowered / TABLE).is_file():
+        _understand(lowered, data / (table or "test.json"), as_json)
+        return
     package = open_package(lowered)
     with reporting(quiet=as_json) as reporter:
-        found = judge(package, data, table, beam, reporter)
+        found = judge(package, data, table or "test.tsv", beam, reporter)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    found.show()
+
+
+def _understand(lowered: Path, table: Path, as_json: bool) -> None:
+    """Errors of a lowered model of dialogues."""
+    from nnaq.understanding import evaluate_dialogues
+
+    found = evaluate_dialogues(lowered, table)
     if as_json:
         print(json.dumps(found.to_json(), indent=2))
         return
