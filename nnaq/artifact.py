@@ -11,7 +11,6 @@ search.json that nnaq wrote.
 
 import errno
 import fcntl
-import json
 import os
 import re
 import shutil
@@ -26,6 +25,7 @@ import numpy as np
 from nnaq.errors import ArtifactError
 from nnaq.interpret import Result
 from nnaq.ir.graph import Graph
+from nnaq.outside import parse_json, read_npz
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -65,7 +65,7 @@ def is_written_by_nnaq(folder: Path) -> bool:
 def _names_nnaq(path: Path) -> bool:
     """Whether a JSON file says which version of nnaq wrote it."""
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     versions = report.get("versions") if isinstance(report, dict) else None
@@ -226,13 +226,12 @@ def _renamed(path: Path) -> Iterator[IO[bytes]]:
 def read_golden(path: Path, graph: Graph) -> tuple[dict[str, np.ndarray], Result]:
     """Inputs and expected results of `graph`, in the layout the interpreter uses. Raises ArtifactError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         inputs = {p.name: _time_back(arrays[f"input:{p.name}"], p.time_axis) for p in graph.inputs}
         outputs = {p.name: _time_back(arrays[f"output:{p.name}"], p.time_axis) for p in graph.outputs}
     except KeyError as error:
         raise ArtifactError(f"{path} has no array {error}, which model {graph.name!r} needs") from None
-    except (OSError, ValueError, TypeError, MemoryError) as error:
+    except (OSError, ValueError) as error:
         raise ArtifactError(f"{path} cannot be read as known answers: {error}") from None
     return inputs, Result(outputs, _part(arrays, "state"), _part(arrays, "activation"))
 

@@ -20,6 +20,7 @@ from rich.table import Table
 from nnaq import figures
 from nnaq.codebooks.storage import Storage
 from nnaq.errors import ArtifactError
+from nnaq.outside import parse_json
 from nnaq.simulate import Simulation
 from nnaq.tasks.metrics import Figure
 
@@ -203,7 +204,7 @@ def _machine(simulation: Simulation) -> dict[str, str]:
 def read_report(path: Path) -> Report:
     """A report from its report.json; keys it does not know are passed over. Raises ArtifactError."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         accuracy = {name: Figure(f["float"], f["integer"], f["unit"]) for name, f in data["accuracy"].items()}
         made = {
             "accuracy": accuracy,

@@ -13,9 +13,6 @@ only tables: with which of its entries a weight ends is the business of its trai
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from struct import error as StructError
-from zipfile import BadZipFile
-from zlib import error as ZlibError
 
 import numpy as np
 
@@ -23,14 +20,10 @@ from nnaq.errors import GraphError, OpError, RecipeError
 from nnaq.ir.types import TensorType, parse_type
 from nnaq.kernels.boundary import dequantize_array
 from nnaq.kernels.codebook import find_indices
+from nnaq.outside import read_npz
 
 FILE = "codebooks.npz"
 CODES, KIND = "codes:", "kind:"
-# What zipfile, zlib and NumPy raise about a file that is another one, cut short, or has a wrong byte.
-BROKEN = (
-    AttributeError, BadZipFile, EOFError, KeyError, OSError, RuntimeError, StructError, TypeError, ValueError,
-    ZlibError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,14 +49,13 @@ def write_codebooks(path: Path, weights: Mapping[str, Coded]) -> None:
 def read_codebooks(path: Path) -> dict[str, Coded]:
     """The weights of a file, by name. Raises RecipeError: no such file, or what in it is not as written."""
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
     except FileNotFoundError:
         raise RecipeError(
             f"there is no {path}, which a recipe names for the codebooks of its weights; copy it beside the "
             "recipe, or take `codebooks` out of it"
         ) from None
-    except BROKEN as error:
+    except (OSError, ValueError) as error:
         raise RecipeError(
             f"{path} cannot be read as codebooks ({error}); copy it anew from the folder of its training"
         ) from None

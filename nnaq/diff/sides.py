@@ -10,7 +10,6 @@ A form is written `KIND:PATH`, or `PATH` alone: a folder or file that nnaq lower
 other model `float`, an .npz `dump`.
 """
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from nnaq.interpret import frame_count, run
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
 from nnaq.kernels.boundary import dequantize_array
+from nnaq.outside import read_npz
 from nnaq.passes import REPAIR
 from nnaq.pipeline import Options, asked, cross, simplify
 from nnaq.quantize.calibrate import Ranges
@@ -163,9 +163,8 @@ def _real_name(value: str) -> str:
 
 def _dump(label: str, path: Path) -> Side:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_npz(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as npz arrays: {error}") from None
     if not arrays:
         raise DataError(f"{path} holds no arrays; a dump has one per value, under the value's name")

@@ -71,6 +71,7 @@ from nnaq.codebooks.choice import PaletteChoice
 from nnaq.codebooks.coded import FILE
 from nnaq.errors import RecipeError
 from nnaq.ir.graph import Graph
+from nnaq.outside import parse_toml
 from nnaq.quantize.recipe_file import File, checked, hint, refusal
 from nnaq.quantize.training import SchemeChoice, Training
 from nnaq.targets.toml_lines import key_lines
@@ -266,7 +267,7 @@ def shipped_recipes() -> dict[str, Path]:
 def parse_recipe(text: str, who: str = "recipe") -> Recipe:
     """The recipe written in `text`; `who` stands in errors."""
     try:
-        tables = tomllib.loads(text)
+        tables = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"{who} is no TOML: {error}") from None
     return _frozen(checked(tables, who, key_lines(text)))

@@ -255,9 +255,11 @@ def _keys(path: tuple[str, ...]) -> list[str]:
         "quantize": _Quantize, "training": _Training, "values": _Value, "palettes": _Palette,
         "overrides": _Override,
     }  # fmt: skip
-    model = tables[path[0]] if path else File
+    model = tables.get(path[0]) if path else File
     if path[-1:] == ("palette",):
         model = _Palette
+    if model is None:  # a table of names, such as [states]
+        return []
     return [info.alias or name for name, info in model.model_fields.items()]
 
 

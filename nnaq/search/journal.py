@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nnaq.errors import NnaqError
+from nnaq.outside import parse_json
 
 Json = None | bool | int | float | str | list[Any] | dict[str, Any]
 Identity = Mapping[str, str]
@@ -112,7 +113,7 @@ def _taken_up(
         _append(file, f"{header}\n")
         return {}
     first, *lines = whole.splitlines()
-    _must_be_same(path, json.loads(first), run)
+    _must_be_same(path, parse_json(first), run)
     results = dict(_result(path, number, line) for number, line in enumerate(lines, 2))
     if whole != data:
         say(f"journal {path}: dropped a last line that was cut short; its job runs again")
@@ -126,7 +127,7 @@ def _is_journal(data: bytes, whole: bytes) -> bool:
         start = f'{{"{KEY}": '.encode()
         return data.startswith(start) or start.startswith(data)
     try:
-        first = json.loads(whole.splitlines()[0])
+        first = parse_json(whole.splitlines()[0])
     except ValueError:
         return False
     return isinstance(first, dict) and KEY in first
@@ -155,7 +156,7 @@ def _listed(parts: list[str]) -> str:
 def _result(path: Path, number: int, line: bytes) -> tuple[str, Json]:
     """A job and its result. Raises JournalError for a line that a kill cannot explain."""
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
         return str(entry["id"]), entry["result"]
     except (ValueError, KeyError, TypeError):
         raise JournalError(

@@ -14,11 +14,12 @@ import numpy as np
 
 from nnaq import pipeline
 from nnaq.crossing import Reporter
-from nnaq.errors import DataError, NnaqError
+from nnaq.errors import ArtifactError, DataError, NnaqError
 from nnaq.export.onnx import export_model
 from nnaq.export.read import read_integer
 from nnaq.interpret import Interpreter, chunks, frame_count, run
 from nnaq.ir.graph import Graph
+from nnaq.outside import read_npz
 from nnaq.quantize.calibrate import calibrate
 from nnaq.quantize.recipe import Recipe, load_recipe
 from nnaq.speed.peer import Job, Peer, is_there
@@ -204,14 +205,20 @@ def _inputs(path: Path, graph: Graph) -> tuple[dict[str, np.ndarray], list[str]]
     """The golden inputs beside the model, else random ones; and which."""
     golden = (path if path.is_dir() else path.parent) / "golden.npz"
     if golden.is_file():
-        with np.load(golden, allow_pickle=False) as file:
-            arrays = {
-                name.removeprefix("input:"): file[name] for name in file.files if name.startswith("input:")
-            }
+        arrays = _golden_inputs(golden)
         if set(arrays) == {port.name for port in graph.inputs}:
             moved = {p.name: np.moveaxis(arrays[p.name], 0, p.time_axis or 0) for p in graph.inputs}
             return {name: np.ascontiguousarray(a) for name, a in moved.items()}, ["inputs: golden.npz"]
     return random_inputs(graph, FRAMES), [f"inputs: random numbers, {FRAMES} frames"]
+
+
+def _golden_inputs(path: Path) -> dict[str, np.ndarray]:
+    """The inputs among known answers. Raises ArtifactError."""
+    try:
+        arrays = read_npz(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} cannot be read as known answers: {error}") from None
+    return {n.removeprefix("input:"): array for n, array in arrays.items() if n.startswith("input:")}
 
 
 def race(

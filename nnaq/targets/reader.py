@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from nnaq.errors import TargetError
 from nnaq.ir.numerics import Numerics
+from nnaq.outside import parse_toml
 from nnaq.targets.tables import ArrayTable, HostTable, MemoryTable, TargetTable
 from nnaq.targets.target import Array, Decompression, Dma, Energy, Host, Memory, Target
 from nnaq.targets.toml_lines import Key, key_lines, line_of
@@ -25,7 +26,7 @@ def read_target(text: str, who: str) -> Target:
     Raises TargetError with one line per mistake: line, key, what was found, what to write.
     """
     try:
-        values = tomllib.loads(text)
+        values = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise TargetError(f"target file {who} is not TOML: {error}") from None
     mistakes = _rate_mistakes(values) + _joint_mistakes(values)

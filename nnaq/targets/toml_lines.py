@@ -7,6 +7,7 @@ _HEADER = re.compile(r"\s*(\[+)\s*([^\[\]]+?)\s*\]+\s*(?:#.*)?$")
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
 Key = tuple[str, ...]
+LONGEST = 500  # characters of a line that are looked at: the patterns take time that grows with their square
 
 
 def key_lines(text: str) -> dict[Key, int]:
@@ -21,13 +22,13 @@ def key_lines(text: str) -> dict[Key, int]:
     lines: dict[Key, int] = {}
     lists: Counter[Key] = Counter()
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line):
+        if header := _HEADER.match(line[:LONGEST]):
             table = _parts(header[2])
             if header[1] == "[[":
                 lists[table] += 1
                 table = (*table, str(lists[table] - 1))
             lines.setdefault(table, number)
-        elif key := _KEY.match(line):
+        elif key := _KEY.match(line[:LONGEST]):
             lines.setdefault((*table, *_parts(key[1])), number)
     return lines
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnaq.errors import DataError
+from nnaq.outside import parse_toml
 from nnaq.tasks.log_mel import LogMel, Normalization
 from nnaq.tasks.units import Units
 
@@ -62,22 +63,32 @@ class Hearing:
         """What `to_table` gave. Raises DataError: who, and what does not fit."""
         try:
             units = table["units"]
-            mean, deviation = (np.asarray(table[key], np.float32) for key in ("mean", "deviation"))
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused
+                mean, deviation = (np.asarray(table[key], np.float32) for key in ("mean", "deviation"))
             made = cls(
                 Units(units["kind"], tuple(units["symbols"]), tuple(units["scores"])),
                 LogMel(**table["log_mel"]),
                 Normalization(mean, deviation),
                 int(table["reduction"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{who}: table [hearing] is not as nnaq writes it: {error!r}") from None
         shape = (made.log_mel.features,)
-        if mean.shape != shape or deviation.shape != shape or not (deviation > 0).all() or made.reduction < 1:
+        if (
+            mean.shape != shape
+            or deviation.shape != shape
+            or not _is_sound(mean, deviation)
+            or made.reduction < 1
+        ):
             raise DataError(
                 f"{who}: table [hearing] has {mean.size} means and {deviation.size} deviations for "
-                f"{shape[0]} features; expected as many, deviations and reduction above 0"
+                f"{shape[0]} features; expected as many, finite, deviations and reduction above 0"
             )
         return made
+
+
+def _is_sound(mean: np.ndarray, deviation: np.ndarray) -> bool:
+    return bool(np.isfinite(mean).all() and np.isfinite(deviation).all() and (deviation > 0).all())
 
 
 def recogniser_at(name_or_path: Path) -> Path:
@@ -105,7 +116,7 @@ def read_tables(folder: Path) -> tuple[dict[str, Any], Hearing]:
     """The tables of a folder's recogniser.toml, and the hearing in it. Raises DataError."""
     path = folder / TABLE
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = parse_toml(path.read_text(encoding="utf-8"))
         return tables, Hearing.from_table(tables["hearing"], str(path))
     except FileNotFoundError:
         raise DataError(

@@ -35,6 +35,7 @@ import numpy as np
 from nnaq.errors import DataError
 from nnaq.tasks.framing import frames
 
+LONGEST = 2**20  # samples of a window: a table of features in a file must not fill the memory
 BLOCK = 4096  # frames at a time: bounds the memory of a long recording
 CHOICES = {"floored": ("sum", "maximum"), "taper": ("hann", "povey"), "triangles": ("hertz", "mel")}
 
@@ -64,10 +65,10 @@ class LogMel:
     delay: int = 0
 
     def __post_init__(self) -> None:
-        sizes = 0 < self.hop <= self.window and 0 < self.stride <= self.stack and self.floor > 0
+        sizes = 0 < self.hop <= self.window <= LONGEST and 0 < self.stride <= self.stack and self.floor > 0
         if not sizes or not 0 <= self.low < self.high <= self.sample_rate / 2:
             raise DataError(
-                f"{self}: expected 0 < hop <= window, 0 < stride <= stack, 0 < floor and "
+                f"{self}: expected 0 < hop <= window <= {LONGEST}, 0 < stride <= stack, 0 < floor and "
                 "0 <= low < high <= sample_rate / 2"
             )
         for name, words in CHOICES.items():

@@ -39,6 +39,7 @@ from typing import Any
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nnaq.outside import parse_toml
 from nnaq.quantize.recipe_file import hint, listed, said
 from nnaq.targets.toml_lines import key_lines
 from nnaq.tasks.hearing import is_recogniser, recogniser_at
@@ -107,7 +108,7 @@ def load_config(name_or_path: str | Path, changes: Sequence[str] = ()) -> Config
         )
     try:
         text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
+        tables = parse_toml(text)
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(f"config {path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
@@ -139,7 +140,7 @@ def _changed(tables: dict[str, Any], change: str) -> Key:
         if not isinstance(table, dict):
             raise TrainingError(f"--set {change}: {part!r} is no table")
     try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
+        table[last] = parse_toml(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         table[last] = value
     return key
