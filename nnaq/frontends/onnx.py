@@ -5,6 +5,7 @@ one handler per node -> states and time axes -> verify. Everything that cannot b
 listed at once.
 """
 
+import math
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +26,7 @@ from nnaq.frontends.onnx_simplify import simplify
 from nnaq.frontends.ports import Imported, ImportOptions, Names, Problem, Unsupported
 from nnaq.ir.build import Builder
 from nnaq.ir.dims import Dim, Shape
+from nnaq.ir.graph import Graph
 from nnaq.ir.order import without_dead_code
 from nnaq.ir.types import TensorType
 from nnaq.ir.verify import verify
@@ -35,6 +37,9 @@ _HINTS = {
     "RNN": "a plain recurrence has no operator here; use an LSTM or a GRU",
     "Scan": "only scans of a known length are read; fix the shapes of the inputs",
 }
+
+
+MOST_ENTRIES = 2**31  # of one value of a step: 8 GB of float32
 
 
 def load(path: Path, options: ImportOptions | None = None) -> Imported:
@@ -142,8 +147,20 @@ def _finish(walk: Walk, options: ImportOptions, notes: list[str]) -> Imported:
             builder.output(walk.values[name], *_axes(name, kind, options, notes))
     notes += paired + _specialised(walk, outputs) + walk.notes
     graph = verify(without_dead_code(builder.build()))
+    _refuse_huge(graph)
     codes, told = agreed(graph, walk.codes)
     return Imported(graph, (*notes, *told), codes)
+
+
+def _refuse_huge(graph: Graph) -> None:
+    """Raise FrontendError for a value that no memory holds, an open axis counted as 1."""
+    for name, kind in graph.types.items():
+        count = math.prod(dim for dim in kind.shape if isinstance(dim, int))
+        if count > MOST_ENTRIES:
+            raise FrontendError(
+                f"value {name!r} has the shape {list(kind.shape)}, {count} entries, nnaq takes up to "
+                f"{MOST_ENTRIES}; fix the shapes of the inputs (--shape)"
+            )
 
 
 def _output(walk: Walk, name: str) -> str:

@@ -35,6 +35,9 @@ from nnaq.ir.op import Attr
 from nnaq.ir.types import TensorType
 
 Handler = Callable[["Call"], None]
+# What handlers raise about operands and attributes that break the rules of ONNX, which its checker does not
+# hold to: numbers out of any range, NaN where a size stands, words that are no text.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 Refusal = Callable[[onnx.NodeProto], Problem]
 
 
@@ -109,6 +112,8 @@ class Walk:
                 self._fail(node, problem(node, str(error), error.hint))
             except GraphError as error:
                 self._fail(node, problem(node, str(error)))
+            except DAMAGE as error:
+                self._fail(node, problem(node, f"its operands or attributes are not as ONNX says: {error}"))
 
     def _is_ready(self, node: onnx.NodeProto) -> bool:
         known = (self.values, self.arrays, self.dims, self.masked)

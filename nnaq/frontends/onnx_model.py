@@ -17,6 +17,7 @@ from nnaq.frontends.onnx_simplify import subgraphs, walk
 
 _FLOATS = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE})
 _OLDEST, _CONVERTED = 13, 18
+MOST_AXES = 32
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -47,6 +48,7 @@ def normalise(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[str]]:
     if not model.graph.node:
         raise FrontendError(f"ONNX model {model.graph.name!r} has no nodes; there is nothing to import")
     _refuse_external(model)
+    _refuse_wild_axes(model)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     notes = _widen(copy)
@@ -120,6 +122,19 @@ def _refuse_external(model: onnx.ModelProto) -> None:
     for graph in graphs(model):
         if graph.sparse_initializer:
             raise FrontendError("the model holds sparse initialisers; export it with dense weights")
+
+
+def _refuse_wild_axes(model: onnx.ModelProto) -> None:
+    """Axes that no tensor has: the C++ code of ONNX takes them as they are, and ends the process."""
+    for node in _nodes(model):
+        for held in node.attribute:
+            wild = [n for n in (held.i, *held.ints) if held.name in ("axis", "axes") and abs(n) > MOST_AXES]
+            if wild:
+                where = node.name or (node.output[0] if node.output else "")
+                raise FrontendError(
+                    f"{node.op_type} {where!r} names the axis {wild[0]}, nnaq reads tensors of up to "
+                    f"{MOST_AXES} axes; export the model again"
+                )
 
 
 def _refuse_not_finite(model: onnx.ModelProto) -> None:

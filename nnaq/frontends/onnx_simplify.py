@@ -70,7 +70,7 @@ def _round(model: onnx.ModelProto) -> onnx.ModelProto:
             optimize_ir(holder, should_fold=_should_fold, input_size_limit=LARGEST, output_size_limit=LARGEST)
             small = onnx_ir.serde.serialize_model(holder)
         return shape_inference.infer_shapes(small, data_prop=True)
-    except (RuntimeError, ValueError, onnx_ir.passes.PassError) as error:
+    except (RuntimeError, ValueError, onnx_ir.passes.PassError, shape_inference.InferenceError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise FrontendError(
             f"ONNX model {model.graph.name!r} contradicts itself ({reason}); check the given shapes and pins"

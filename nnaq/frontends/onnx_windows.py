@@ -7,6 +7,8 @@ from nnaq.frontends.onnx_importer import Call
 from nnaq.frontends.ports import Unsupported
 from nnaq.ir.dims import Dim
 
+LARGEST = 2**16  # kernel, stride, dilation or padding: what stands around an input must not fill the memory
+
 
 def listed(call: Call, key: str, count: int) -> tuple[int, ...]:
     """An attribute of one number per spatial axis, 1 where it is absent."""
@@ -17,6 +19,8 @@ def window_padding(
     call: Call, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> tuple[int, ...]:
     """Padding as (begin of every axis, then end of every axis), from `pads` or `auto_pad`."""
+    if max(map(abs, (*kernel, *stride, *dilation, *call.attrs.get("pads", ()))), default=0) > LARGEST:
+        raise Unsupported(f"its kernel, strides, dilations or pads are above {LARGEST}")
     mode, none = call.word("auto_pad", "NOTSET"), (0,) * 2 * len(kernel)
     if mode in ("NOTSET", "VALID"):
         return tuple(call.attrs.get("pads", none)) if mode == "NOTSET" else none

@@ -14,6 +14,7 @@ A state reads `h_in`, hands on `h_out` and starts from the constant `h_zero`.
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -146,13 +147,20 @@ class _Reader:
             self.types[name] = parse_type(kind)
             outputs.append(name)
         inputs = tuple("" if v == "_" else v for v in match["inputs"].split(", ") if v)
-        attrs = {k: _attr(json.loads(v)) for k, v in _ATTR.findall(match["attrs"] or "")}
-        name, source = (json.loads(match[g]) if match[g] else "" for g in ("name", "source"))
+        attrs = {k: _attr(_json(v)) for k, v in _ATTR.findall(match["attrs"] or "")}
+        name, source = (_json(match[g]) if match[g] else "" for g in ("name", "source"))
         self.nodes.append(Node(match["op"], inputs, tuple(outputs), attrs, name, source))
 
 
 def _attr(value: Attr | list[int]) -> Attr:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise GraphError(f"this part of a graph's text cannot be read: {text!r}") from None
 
 
 def _must(match: re.Match[str] | None, line: str) -> re.Match[str]:

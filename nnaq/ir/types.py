@@ -8,6 +8,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -182,7 +183,13 @@ def parse_type(text: str) -> TensorType:
     match = _TYPE.fullmatch(text.strip())
     if match is None:
         raise GraphError(f"not a tensor type: {text!r} (write i8[1,64]<0.1, 0>)")
-    part = match.groupdict()
+    try:
+        return _type_of(match.groupdict())
+    except ValueError as error:
+        raise GraphError(f"not a tensor type: {text!r} ({error})") from None
+
+
+def _type_of(part: Mapping[str, str]) -> TensorType:
     shape = tuple(_dim(d) for d in part["shape"].split(",") if d.strip())
     quant = None
     if part["zero"] is not None:

@@ -210,3 +210,33 @@ def test_every_flipped_byte_is_read_or_refused_with_a_sentence(tmp_path: Path) -
         except FrontendError:
             refused += 1
     assert refused > len(data) // 4
+
+
+def test_axes_that_no_tensor_has() -> None:
+    """The shape inference of ONNX itself ends the process at the first of these."""
+    for axis in (2**31, -(2**63)):
+        given = model(
+            "(float[3,4] x) => (float y) { y = LayerNormalization<axis=1>(x, w) }", {"w": normal(4)}
+        )
+        given.graph.node[0].attribute[0].i = axis
+        assert refusal(given).startswith(
+            f"LayerNormalization 'LayerNormalization_of_y' names the axis {axis}"
+        )
+
+
+def test_padding_that_would_fill_the_memory() -> None:
+    given = model("(float[1,1,4] x) => (float y) { y = AveragePool<kernel_shape=[2],pads=[0,99999999]>(x) }")
+    assert "its kernel, strides, dilations or pads are above 65536" in refusal(given)
+
+
+def test_a_value_that_no_memory_holds() -> None:
+    given = model("(float[1099511627776,4] x) => (float y) { y = Relu(x) }")
+    assert "value 'x' has the shape [1099511627776, 4], 4398046511104 entries" in refusal(given)
+
+
+@pytest.mark.parametrize("word", [b"\xff", b"NONSENSE"])
+def test_a_word_that_onnx_does_not_have(word: bytes) -> None:
+    given = model('(float[1,1,4] x) => (float y) { y = MaxPool<auto_pad="VALID",kernel_shape=[2]>(x) }')
+    attribute = next(a for a in given.graph.node[0].attribute if a.name == "auto_pad")
+    attribute.s = word
+    refusal(given)
