@@ -21,8 +21,9 @@ from nnaq.frontends.onnx_codes import agreed, spelled_out
 from nnaq.frontends.onnx_constants import kind_of_dtype
 from nnaq.frontends.onnx_handlers import HANDLERS
 from nnaq.frontends.onnx_importer import Walk, problem
-from nnaq.frontends.onnx_model import graphs, normalise, opset_of, read
+from nnaq.frontends.onnx_model import graphs, must_be_numbers, normalise, opset_of, read
 from nnaq.frontends.onnx_simplify import simplify
+from nnaq.frontends.onnx_weights import Weights, put_aside
 from nnaq.frontends.ports import Imported, ImportOptions, Names, Problem, Unsupported
 from nnaq.ir.build import Builder
 from nnaq.ir.dims import Dim, Shape
@@ -44,13 +45,17 @@ MOST_ENTRIES = 2**31  # of one value of a step: 8 GB of float32
 
 def load(path: Path, options: ImportOptions | None = None) -> Imported:
     """The graph in an ONNX file. Raises FrontendError that lists all operators it cannot read."""
-    return load_model(read(path), path.stem, options)
+    return _load(*put_aside(read(path)), path.stem, options)
 
 
 def load_model(model: onnx.ModelProto, name: str, options: ImportOptions | None = None) -> Imported:
     """The graph of an ONNX model in memory."""
+    return _load(*put_aside(model), name, options)
+
+
+def _load(model: onnx.ModelProto, weights: Weights, name: str, options: ImportOptions | None) -> Imported:
     options = options or ImportOptions()
-    walk, notes = _walk(model, name, options)
+    walk, notes = _walk(model, weights, name, options)
     if walk.problems:
         raise ports.refusal(name, walk.problems)
     return _finish(walk, options, notes)
@@ -58,13 +63,17 @@ def load_model(model: onnx.ModelProto, name: str, options: ImportOptions | None 
 
 def check(path: Path, options: ImportOptions | None = None) -> tuple[Problem, ...]:
     """Every node of an ONNX file that cannot be imported; empty if all can."""
-    return tuple(_walk(read(path), path.stem, options or ImportOptions())[0].problems)
+    return tuple(_walk(*put_aside(read(path)), path.stem, options or ImportOptions())[0].problems)
 
 
-def _walk(model: onnx.ModelProto, name: str, options: ImportOptions) -> tuple[Walk, list[str]]:
+def _walk(
+    model: onnx.ModelProto, weights: Weights, name: str, options: ImportOptions
+) -> tuple[Walk, list[str]]:
     model, notes = normalise(model)
+    for weight, array in weights.items():
+        must_be_numbers(weight, array)
     model = inlined(spelled_out(model), HANDLERS)
-    inputs = {port.name: port for port in model.graph.input}
+    inputs = {port.name: port for port in model.graph.input if port.name not in weights}
     ports.must_know("input to pin", options.pins, inputs)
     ports.must_know("input to give a shape", options.shapes, inputs)
     outputs = {port.name for port in model.graph.output}
@@ -75,9 +84,9 @@ def _walk(model: onnx.ModelProto, name: str, options: ImportOptions) -> tuple[Wa
         ports.must_have_axes(axes, raw)
     shapes, fate = ports.resolve_shapes(raw, options)
     _rename(model, fate)
-    simple = simplify(model, options.pins, shapes)
+    simple, arrays = simplify(model, options.pins, shapes, weights)
     names = Names()
-    walk = Walk(Builder(ports.clean(name)), simple.graph, names, opset=opset_of(simple))
+    walk = Walk(Builder(ports.clean(name)), simple.graph, names, arrays=arrays, opset=opset_of(simple))
     for port in simple.graph.input:
         notes += _declare(walk, port, shapes[port.name])
     walk.run(HANDLERS, _unknown)

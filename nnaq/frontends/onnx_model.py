@@ -139,9 +139,13 @@ def _refuse_wild_axes(model: onnx.ModelProto) -> None:
 
 def _refuse_not_finite(model: onnx.ModelProto) -> None:
     for name, tensor in _tensors(model):
-        array = _array(name, tensor)  # of every dtype, so that a tensor that is too short is found here
-        if array.dtype == np.float32 and np.isnan(array).any():  # infinity may be a mask or a limit
-            raise FrontendError(f"tensor {name!r} holds NaN or infinity; a quantiser needs finite weights")
+        must_be_numbers(name, _array(name, tensor))  # of every dtype: one that is too short is found here
+
+
+def must_be_numbers(name: str, array: np.ndarray) -> None:
+    """Raise FrontendError for NaN; infinity may be a mask or a limit."""
+    if array.dtype == np.float32 and np.isnan(array).any():
+        raise FrontendError(f"tensor {name!r} holds NaN or infinity; a quantiser needs finite weights")
 
 
 def _array(name: str, tensor: onnx.TensorProto) -> np.ndarray:

@@ -21,6 +21,7 @@ from onnx import numpy_helper, shape_inference
 from nnaq.errors import FrontendError
 from nnaq.frontends.deferred import deferred
 from nnaq.frontends.onnx_bodies import unrolled
+from nnaq.frontends.onnx_weights import Weights, forget, put_back, take_out
 from nnaq.ir.dims import Shape
 
 # sympy, half a second, serves arithmetic on symbolic sizes, which few models ask for.
@@ -38,12 +39,17 @@ _TURN = Lock()  # of the optimiser: what is deferred must be asked for by one th
 
 
 def simplify(
-    model: onnx.ModelProto, pins: Mapping[str, float | int], shapes: Mapping[str, Shape]
-) -> onnx.ModelProto:
+    model: onnx.ModelProto,
+    pins: Mapping[str, float | int],
+    shapes: Mapping[str, Shape],
+    weights: Weights | None = None,
+) -> tuple[onnx.ModelProto, Weights]:
     """A smaller model with the same outputs for inputs that agree with `pins` and `shapes`.
 
     model: normalised (onnx_model), so that its inputs are inputs and not defaults of weights;
-    pins: inputs that hold one value for good; shapes: of inputs, whole numbers or symbols.
+    pins: inputs that hold one value for good; shapes: of inputs, whole numbers or symbols; weights: put
+    aside (onnx_weights), inputs of the model. The result comes without the large ones of its weights, which
+    are beside it.
     Raises FrontendError for an inconsistent model.
     """
     simple = onnx.ModelProto()
@@ -53,23 +59,27 @@ def simplify(
     if all(is_static(port) for port in simple.graph.input):
         _forget_shapes(simple)
     count: float = sum(1 for _ in walk(simple.graph))
+    weights = weights or {}
     for _ in range(_ROUNDS):
-        simple = _round(simple)
+        simple, weights = _round(simple, weights)
         now = sum(1 for _ in walk(simple.graph))
         loopless = unrolled(simple)
         if loopless is None and now >= count:
             break
         simple, count = loopless or simple, now if loopless is None else math.inf
-    return simple
+    forget(simple.graph, weights)
+    return simple, weights
 
 
-def _round(model: onnx.ModelProto) -> onnx.ModelProto:
+def _round(model: onnx.ModelProto, weights: Weights) -> tuple[onnx.ModelProto, Weights]:
     try:
         with _TURN:
             holder = onnx_ir.serde.deserialize_model(model)
+            put_back(holder, weights)
             optimize_ir(holder, should_fold=_should_fold, input_size_limit=LARGEST, output_size_limit=LARGEST)
+            large = take_out(holder)
             small = onnx_ir.serde.serialize_model(holder)
-        return shape_inference.infer_shapes(small, data_prop=True)
+        return shape_inference.infer_shapes(small, data_prop=True), large
     except (RuntimeError, ValueError, onnx_ir.passes.PassError, shape_inference.InferenceError) as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise FrontendError(
