@@ -1,11 +1,11 @@
-# make demo | test | lint | bench | claims | conformance | docs | oracles: each does its own set-up in .venv.
+# make demo | test | lint | bench | claims | conformance | fuzz | docs | oracles: each does its own set-up in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 CLAIMS := .claims
 
-.PHONY: help setup demo test lint bench claims claims-speech conformance docs oracles peers clean
+.PHONY: help setup demo test lint bench claims claims-speech conformance fuzz docs oracles peers clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/  /'
@@ -70,6 +70,9 @@ claims-speech: setup ## what encoders and bits win in recognition: make claims-s
 conformance: setup ## golden vectors of outside runtimes, value by value, and the page about them
 	$(BIN)/python benchmarks/conformance.py
 
+fuzz: setup ## 10,000 hostile files of every kind; findings are saved in .fuzz: make fuzz CASES=500 SEED=7
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --cases $(or $(CASES),10000) --seed $(or $(SEED),0)
+
 docs: setup ## regenerate the generated pages of docs/
 	$(BIN)/python docs/generate.py
 
@@ -82,4 +85,4 @@ peers: setup ## other quantisers on the same models: make peers ENCODER=pretrain
 	    --encoder $(ENCODER) --data $(DATA) --noise $(NOISE)
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(DEMO) .oracles .peers build dist *.egg-info
+	rm -rf $(VENV) $(DEMO) .fuzz .oracles .peers build dist *.egg-info
