@@ -3,11 +3,10 @@
 import re
 from collections import Counter
 
-_HEADER = re.compile(r"\s*(\[+)\s*([^\[\]]+?)\s*\]+\s*(?:#.*)?$")
+_HEADER = re.compile(r"\s*(\[+)([^\[\]]+)\]+\s*(?:#.*)?$")  # one way to match: no line takes long
 _KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
 Key = tuple[str, ...]
-LONGEST = 500  # characters of a line that are looked at: the patterns take time that grows with their square
 
 
 def key_lines(text: str) -> dict[Key, int]:
@@ -22,13 +21,13 @@ def key_lines(text: str) -> dict[Key, int]:
     lines: dict[Key, int] = {}
     lists: Counter[Key] = Counter()
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := _HEADER.match(line[:LONGEST]):
+        if header := _HEADER.match(line):
             table = _parts(header[2])
             if header[1] == "[[":
                 lists[table] += 1
                 table = (*table, str(lists[table] - 1))
             lines.setdefault(table, number)
-        elif key := _KEY.match(line[:LONGEST]):
+        elif key := _KEY.match(line):
             lines.setdefault((*table, *_parts(key[1])), number)
     return lines
 
