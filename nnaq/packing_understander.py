@@ -17,10 +17,11 @@ import tomli_w
 
 from nnaq.artifact import writing
 from nnaq.crossing import Reporter, lower_graph
+from nnaq.export.emit import emit
 from nnaq.export.onnx import export_model
 from nnaq.frontends.torch import load as load_module
 from nnaq.ir.graph import Graph
-from nnaq.lowering import write_files
+from nnaq.lowering import write_files, written
 from nnaq.passes import MakeStreaming
 from nnaq.quantize.recipe import Recipe
 from nnaq.report import Report
@@ -46,10 +47,12 @@ def lower_understander(
     reporter: Reporter | None = None,
     force: bool = False,
     dump: bool = False,
+    formats: Sequence[str] = (),
 ) -> Report:
     """Lower a trained model with a folder of dialogues and write the package.
 
     Calibrated on turns of train.json, judged on dev.json, of the folder evaluate_on where there is one.
+    formats: of other tools, in which the whole stream is written besides (nnaq.export.emit).
     Nothing is left behind on an error. Raises NnaqError subclasses, as `nnaq.lowering.lower` does.
     """
     reporter = reporter or Reporter()
@@ -72,6 +75,7 @@ def lower_understander(
         lowering = replace(lowering, figures={**figures, **lowering.figures})
         report = write_files(fresh, lowering, model.name, (), reporter, stream)
         write_parts(fresh, stream, understander)
+        emit(written(lowering, stream), formats, fresh)
     return report
 
 
