@@ -61,9 +61,13 @@ claims-speech: setup ## what encoders and bits win in recognition: make claims-s
 	    out=$(CLAIMS)/$$model-$$seed; test -f $$out/weights.safetensors || \
 	    $(BIN)/nnaq train --task speech --model $$model --data $(DATA) --set training.seed=$$seed -o $$out \
 	        $$(test -d $$out && echo --resume) || exit 1; done; done
-	for part in convrnnt gq awareness; do \
-	    $(BIN)/python benchmarks/claims_speech.py $$part --data $(DATA) --work $(CLAIMS)/speech \
-	        --float 'S=$(CLAIMS)/rnnt-{seed}' 'C=$(CLAIMS)/convrnnt-{seed}' || exit 1; done
+	for seed in 0 1 2; do out=$(CLAIMS)/wide-$$seed; test -f $$out/weights.safetensors || \
+	    $(BIN)/nnaq train --task speech --model rnnt --data $(DATA) --set training.seed=$$seed -o $$out \
+	        --set 'options.size={hidden=352,layers=2,reduction=1,joined=320}' \
+	        $$(test -d $$out && echo --resume) || exit 1; done
+	for part in convrnnt gq awareness s8bqat; do \
+	    $(BIN)/python benchmarks/claims_speech.py $$part --data $(DATA) --work $(CLAIMS)/speech --float \
+	        'S=$(CLAIMS)/rnnt-{seed}' 'C=$(CLAIMS)/convrnnt-{seed}' 'M=$(CLAIMS)/wide-{seed}' || exit 1; done
 	$(BIN)/python benchmarks/claims_speech.py write --work $(CLAIMS)/speech
 	$(BIN)/python docs/generate.py
 
