@@ -29,11 +29,12 @@ def claims() -> str:
 def row(claim: Mapping[str, Any]) -> tuple[str, ...]:
     """A line of the table; rates are word errors, other figures as their unit says."""
     rates = "upper" in claim
-    before, after = (f"{claim[side]:.1%}" if rates else f"{claim[side]:,.4g}" for side in ("before", "after"))
+    before, after = (f"{claim[side]:.1%}" if rates else figure(claim[side]) for side in ("before", "after"))
     change = points if "unit" in claim else percent
     return (
         *(claim["claim"], claim["paper"], before, after),
-        f"{change(claim['ours'])} ({change(claim['low'])} to {change(claim['high'])})",
+        f"{change(claim['ours'])} ({change(claim['low'])} to {change(claim['high'])})"
+        + (" points" if "unit" in claim else ""),
         change(claim["detectable"]).lstrip("+") if rates else "",
         *(str(claim["seeds"]), claim["verdict"]),
     )
@@ -46,4 +47,9 @@ def percent(change: float) -> str:
 
 def points(change: float) -> str:
     """A change of a rate in its own points."""
-    return f"{100 * change:+.1f} points"
+    return f"{100 * change:+.1f}"
+
+
+def figure(exact: float) -> str:
+    """Bytes or microseconds; milliseconds are small."""
+    return f"{exact:,.0f}" if exact >= 1000 else f"{exact:.4g}"
