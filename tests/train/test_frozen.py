@@ -1,11 +1,14 @@
 """The frozen part of a graph is computed once, and not a bit is another."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from train.small_layers import WEIGHTS, network, task
 
 from nnaq.export.read import read_lowered
 from nnaq.interpret import Interpreter, run
+from nnaq.ir.graph import Port
 from nnaq.train.zeroth_order.estimator import Estimator
 from nnaq.train.zeroth_order.examples import Recordings
 from nnaq.train.zeroth_order.frozen import part, through
@@ -57,3 +60,10 @@ def test_recordings_lose_what_examples_lose():
     alone = Recordings(tuple(one.pieces(graph, 1)))
     assert len(alone) == 6
     assert mean_loss({"one": alone}, 4)(graph, 0) == mean_loss({"one": one}, 4)(graph, 0)
+
+
+def test_outputs_that_nothing_moves_are_frozen_whole():
+    graph = network()
+    both = replace(graph, outputs=(Port("first.y", None, 0), *graph.outputs))
+    parts = part(both, [WEIGHTS[1]], ["first.y"])
+    assert (len(parts.frozen.nodes), len(parts.moving.nodes)) == (1, 0)

@@ -32,7 +32,8 @@ class Parts(NamedTuple):
 def part(graph: Graph, constants: Iterable[str], outputs: Sequence[str]) -> Parts:
     """A graph parted for the tuning of some constants on some outputs."""
     moving = _reached(graph, constants)
-    nodes = [node for node in graph.nodes if moving.intersection(node.outputs)]
+    leading = cut(graph, _needed(graph, outputs), outputs, graph.name).nodes
+    nodes = [node for node in leading if moving.intersection(node.outputs)]
     read = {value for node in nodes for value in node.inputs} | {*outputs}
     states = {state.input: state.output for state in graph.states}
     read = {states.get(value, value) if value not in moving else value for value in read}
