@@ -21,7 +21,7 @@ NETWORK = """(float[N,6] x) => (float[N,2] one, float[N,2] two) {
     one = MatMul(kept, v)
     two = MatMul(kept, u)
 }"""
-WORDS = ("--steps", 6, "--kept", 0.5, "--batch", 8, "--scoring", 2, "--seed", 3)
+WORDS = ("--steps", 6, "--kept", 0.5, "--batch", 8, "--scoring", 2, "--seed", 3, "--rate", 1)
 
 
 def write_task(path, output, seed, count=40):
@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_where_it_was(nnaq, network, tuned, tmp_path, monke
             raise KeyboardInterrupt
         whole(self, *given)
 
-    settings = finetuning.Settings(kept=0.5, steps=6, batch=8, scoring=2, seed=3)
+    settings = finetuning.Settings(kept=0.5, steps=6, batch=8, scoring=2, seed=3, rate=1.0)
     paths = [network / "one.npz", network / "two.npz"]
     with monkeypatch.context() as patch:
         patch.setattr(tuning.Estimator, "descend", killed)
@@ -124,9 +124,7 @@ def test_a_killed_run_goes_on_where_it_was(nnaq, network, tuned, tmp_path, monke
 @pytest.mark.parametrize("method", ["dense", "small"])
 def test_a_model_is_tuned_in_place(nnaq, network, tmp_path, method):
     shutil.copytree(network / "out", tmp_path / "out")
-    said = nnaq(
-        "finetune", tmp_path / "out", *tasks(network), *WORDS, "--rate", 1, "--method", method, "--in-place"
-    )
+    said = nnaq("finetune", tmp_path / "out", *tasks(network), *WORDS, "--method", method, "--in-place")
     assert said.code == 0, said
     assert "mean" in said.out
     old, new = (read_lowered(place / "out" / "model.onnx") for place in (network, tmp_path))

@@ -1,5 +1,7 @@
 """Slopes and curvatures of a lowered layer from forward passes, and the masks made of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from train.small_layers import WEIGHTS, network, task
@@ -55,3 +57,24 @@ def test_an_input_that_is_always_zero_is_never_kept():
 def test_other_layers_have_no_scores():
     with pytest.raises(DataError, match="magnitude"):
         sensitivity(network(), "first.bias", task(1, 8), Probe(1))
+
+
+def positions(graph, examples):
+    """The network as one over two positions an example, both of the same input: [N, 2, 6]."""
+    types = dict(graph.types)
+    for name in ("x", "first.y", "second.y"):
+        size, width = types[name].shape
+        types[name] = types[name].with_shape((size, 2, width))
+    x, labels = (np.stack([array, array], 1) for array in (examples.inputs["x"], examples.labels))
+    return replace(graph, types=types), Examples({"x": x}, labels, examples.output)
+
+
+def test_layers_over_positions_have_scores():
+    """The loss is the mean of two equal positions, so slopes and curvatures over both are those of one."""
+    graph, examples = network(1, 3), task(4, 40)
+    slope, curvature, moment = analytic(graph, examples)
+    wide, both = positions(graph, examples)
+    one = sensitivity(wide, "second.weight", both, Probe(200))
+    np.testing.assert_allclose(one.second_moment, moment)
+    assert np.linalg.norm(one.gradient - slope) <= 0.25 * np.linalg.norm(slope)
+    assert np.linalg.norm(one.curvature - curvature) <= 0.6 * np.linalg.norm(curvature)
