@@ -35,18 +35,19 @@ def transcribe(
     depend on the size of the chunks. --json tells for each word how much sound had arrived.
     """
     from nnaq.package import open_package
-    from nnaq.tasks.recordings import read_audio
+    from nnaq.tasks.recordings import must_be_sound, read_blocks
 
     package = open_package(lowered)
     transcriber = package.transcriber(beam)
     rate = package.hearing.log_mel.sample_rate
-    sounds = {path: read_audio(path, rate) for path in audio}
+    for path in audio:  # before the first word: headers only, for recordings may last hours
+        must_be_sound(path, rate)
     found: dict[str, list[dict[str, Any]]] = {}
-    for path, sound in sounds.items():
+    for path in audio:
         if not as_json and len(audio) > 1:
             print(f"{path}: ", end="", flush=True)
         found[str(path)] = words = []
-        for word in transcriber.stream(sound, max(1, round(chunk * rate))):
+        for word in transcriber.hear(read_blocks(path, rate, max(1, round(chunk * rate)))):
             words.append({"word": word.text, "seconds": word.seconds})
             if not as_json:
                 print(word.text, end=" ", flush=True)

@@ -23,6 +23,7 @@ from nnaq.outside import read_npz
 
 AUDIO = (".flac", ".wav")
 ENDINGS = (*AUDIO, ".npz")
+BLOCK = 2**20  # samples at a time, of a recording that is read whole
 
 
 @dataclass(frozen=True)
@@ -68,24 +69,46 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
 
     Raises DataError for another rate, several channels, an empty or an unreadable file.
     """
+    blocks = list(read_blocks(path, sample_rate, BLOCK))
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def read_blocks(path: Path, sample_rate: int, count: int) -> Iterator[np.ndarray]:
+    """What `read_audio` reads, `count` samples at a time: memory does not grow with the recording.
+
+    Raises DataError as it does; for samples that are not finite when they are reached.
+    """
+    must_be_sound(path, sample_rate)
+    heard = 0
+    try:
+        for samples in soundfile.blocks(path, count, dtype="float32"):
+            if not np.isfinite(samples).all():
+                raise DataError(f"{path} holds samples that are NaN or infinite")
+            heard += len(samples)
+            yield samples
+    except (OSError, soundfile.SoundFileError) as error:
+        raise DataError(f"{path} cannot be read as audio: {error}") from None
+    if not heard:
+        raise DataError(f"{path} holds no samples")
+
+
+def must_be_sound(path: Path, sample_rate: int) -> None:
+    """Raise DataError for a file that is no mono audio at `sample_rate`, by what its header says."""
     if not path.exists():
         raise DataError(f"{path} cannot be read as audio: there is no such file")
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        found = soundfile.info(path)
     except (OSError, soundfile.SoundFileError) as error:
         raise DataError(f"{path} cannot be read as audio: {error}") from None
-    channels = samples.shape[1]
+    rate, channels = found.samplerate, found.channels
     if rate != sample_rate or channels != 1:
         wide = "mono" if channels == 1 else f"{channels} channels"
         raise DataError(
             f"{path}: found {rate} Hz {wide}, the model hears {sample_rate} Hz mono; convert it with "
             f"`ffmpeg -i {path.name} -ac 1 -ar {sample_rate} {path.stem}.{sample_rate}.wav`"
         )
-    if not samples.size:
+    if not found.frames:
         raise DataError(f"{path} holds no samples")
-    if not np.isfinite(samples).all():
-        raise DataError(f"{path} holds samples that are NaN or infinite")
-    return np.ascontiguousarray(samples[:, 0])
 
 
 def read_arrays(path: Path, graph: Graph) -> dict[str, np.ndarray]:

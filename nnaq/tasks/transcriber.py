@@ -6,7 +6,7 @@ A word comes out when it is whole and certain: with units of pieces when the nex
 search when every hypothesis agrees on it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -58,10 +58,10 @@ class Transcriber:
         self._begin()
         return words + ([self._word(left)] if left else [])
 
-    def stream(self, audio: np.ndarray, chunk: int) -> Iterator[Word]:
-        """The words of a recording that arrives `chunk` samples at a time."""
-        for start in range(0, len(audio), chunk):
-            yield from self.feed(audio[start : start + chunk])
+    def hear(self, pieces: Iterable[np.ndarray]) -> Iterator[Word]:
+        """The words of a recording that arrives in these pieces."""
+        for samples in pieces:
+            yield from self.feed(samples)
         yield from self.finish()
 
     def transcribe(self, audio: np.ndarray) -> str:

@@ -10,7 +10,15 @@ from nnaq.errors import DataError
 from nnaq.ir.build import Builder
 from nnaq.ir.graph import Graph
 from nnaq.ir.types import TensorType
-from nnaq.tasks.recordings import Recording, find_recordings, read_arrays, read_audio, refuse_overlap, split
+from nnaq.tasks.recordings import (
+    Recording,
+    find_recordings,
+    read_arrays,
+    read_audio,
+    read_blocks,
+    refuse_overlap,
+    split,
+)
 
 
 def tone(path: Path, rate: int = 16000, channels: int = 1, samples: int = 320, seed: int = 0) -> Path:
@@ -166,3 +174,22 @@ def test_overlap_is_refused_by_path_and_by_content(tmp_path):
     (tmp_path / "c" / "renamed.wav").write_bytes(chosen[2].path.read_bytes())
     with pytest.raises(DataError, match=r"renamed\.wav is also calibrated on \(as .*02\.wav\)"):
         refuse_overlap(chosen, find_recordings(tmp_path / "c"))
+
+
+def test_blocks_are_the_recording_piece_by_piece(tmp_path):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 1000)
+    for name, subtype in (("a.wav", "PCM_16"), ("b.flac", "PCM_24")):
+        soundfile.write(tmp_path / name, samples, 8000, subtype)
+        pieces = list(read_blocks(tmp_path / name, 8000, 96))
+        assert [len(piece) for piece in pieces] == [96] * 10 + [40]
+        np.testing.assert_array_equal(np.concatenate(pieces), read_audio(tmp_path / name, 8000))
+
+
+def test_a_header_that_claims_hours_takes_no_memory(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(100), 8000)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = (2**31 - 2).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert len(read_audio(path, 8000)) <= 100
