@@ -12,6 +12,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 from pages import (  # noqa: E402
     claims,
     command_line,
+    contextual_slu,
     dialogue_acts,
     evidence,
     exports,
@@ -32,6 +33,7 @@ PAGES = {
     "docs/recipes.md": recipes.recipes,
     "docs/recognition.md": recognition.recognition,
     "docs/dialogue-acts.md": dialogue_acts.dialogue_acts,
+    "docs/contextual-slu.md": contextual_slu.contextual_slu,
     "docs/claims.md": claims.claims,
     "docs/exports.md": exports.exports,
     "docs/oracles.md": evidence.oracles,
