@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := .demo
 CLAIMS := .claims
 
-.PHONY: help setup demo test lint bench claims claims-speech conformance fuzz docs oracles peers clean
+.PHONY: help setup demo test lint bench claims claims-speech conformance fuzz kill docs oracles peers clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/  /'
@@ -76,6 +76,9 @@ conformance: setup ## golden vectors of outside runtimes, value by value, and th
 
 fuzz: setup ## 10,000 hostile files of every kind; findings are saved in .fuzz: make fuzz CASES=500 SEED=7
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/run.py --cases $(or $(CASES),10000) --seed $(or $(SEED),0)
+
+kill: setup ## a lowering killed at 20 random moments
+	NNAQ_KILLS=20 $(BIN)/python -m pytest tests/cli/test_killed.py
 
 docs: setup ## regenerate the generated pages of docs/
 	$(BIN)/python docs/generate.py

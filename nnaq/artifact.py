@@ -27,7 +27,7 @@ from nnaq.interpret import Result
 from nnaq.ir.graph import Graph
 from nnaq.outside import parse_json, read_npz
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 @contextmanager
