@@ -60,6 +60,28 @@ def start_up(records: list[dict]) -> str:
     return f"## From start to end\n\n{lead}\n\n{table}\n{circumstances(records[-1])}"
 
 
+def lowering_memory(result: dict) -> str:
+    """What `nnaq lower` takes of memory beside its file."""
+    rows = [
+        (
+            f"{r['parameters'] / 1e6:.0f} M",
+            f"{r['file_bytes'] / 1e6:.0f} MB",
+            f"{r['peak_bytes'] / 1e6:,.0f} MB",
+            f"{r['ratio']:.1f}",
+            f"{r['ratio_without_libraries']:.1f}",
+        )
+        for r in result["rows"]
+    ]
+    table = markdown_table(("parameters", "file", "peak", "peak / file", "without libraries"), rows)
+    lead = (
+        "The greatest resident bytes of `nnaq lower` over a float32 ONNX file of square layers, and without "
+        f"the {result['library_bytes'] / 1e6:.0f} MB that libraries take. The goal is 3: **missed**."
+        if any(r["ratio"] >= 3 for r in result["rows"])
+        else "The greatest resident bytes of `nnaq lower` over a float32 ONNX file of square layers."
+    )
+    return f"## Memory of a lowering\n\n{lead}\n\n{table}\n{circumstances(result)}"
+
+
 def two_threads(result: dict) -> str:
     """What a second thread gains."""
     rows = [
@@ -119,6 +141,7 @@ SECTIONS = {
     "training_promise": promise,
     "two_threads": two_threads,
     "start_up": start_up,
+    "lowering_memory": lowering_memory,
     "training_step": training_step,
     "schemes": schemes,
     "awareness": awareness,

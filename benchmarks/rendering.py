@@ -24,5 +24,7 @@ def time_of(seconds: float) -> str:
 def circumstances(record: dict) -> str:
     """Where a table was measured, and how to repeat it."""
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    rounds = f"medians of {record['rounds']} turns, {record['threads']} thread"
+    rounds = "one run"
+    if "rounds" in record:
+        rounds = f"medians of {record['rounds']} turns, {record['threads']} thread"
     return f"{record['cpu']}; {versions}; {rounds}.\n\n    {record['command']}\n"

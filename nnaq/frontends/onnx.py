@@ -158,7 +158,6 @@ def _finish(walk: Walk, options: ImportOptions, notes: list[str]) -> Imported:
     graph = verify(without_dead_code(builder.build()))
     _refuse_huge(graph)
     codes, told = agreed(graph, walk.codes)
-    walk.arrays.clear()  # the walk lives on in a circle, and with it the weights as they lay in the file
     return Imported(graph, (*notes, *told), codes)
 
 
