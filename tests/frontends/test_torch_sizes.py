@@ -182,7 +182,7 @@ def test_frames_side_by_side_refuse_a_rest(name):
             assert (run(read.graph, {"x": x.numpy()}).outputs["output"] == function(x).numpy()).all()
 
 
-def test_the_integers_refuse_a_rest_too_and_whole_chunks_run():
+def test_the_integers_refuse_a_rest_too_and_chunks_are_made_whole():
     module = Of(lambda m, x: x.reshape(1, x.shape[1] // 2, 8)).eval()
     options = ImportOptions(time={"x": 1})
     graph = pipeline.simplify(load(module, [torch.randn(1, 4, 4)], options).graph)
@@ -191,10 +191,11 @@ def test_the_integers_refuse_a_rest_too_and_whole_chunks_run():
         graph, calibrate(graph, [{"x": x}]), pipeline.Options(load_target("edge8"), "i8")
     )
     whole = run(crossing.integer, {"x": x}).outputs["output"]
-    assert (run(crossing.integer, {"x": x}, chunk=6).outputs["output"] == whole).all()
-    for frames, chunk in ((3, None), (1, None), (8, 3)):
+    for chunk in (6, 3):
+        assert (run(crossing.integer, {"x": x}, chunk=chunk).outputs["output"] == whole).all()
+    for frames in (3, 1):
         with pytest.raises(GraphError, match="pad the last chunk"):
-            run(crossing.integer, {"x": x[:, :frames]}, chunk=chunk)
+            run(crossing.integer, {"x": x[:, :frames]})
 
 
 @pytest.mark.parametrize("frames", range(1, 8))
