@@ -6,6 +6,7 @@ inputs and outputs of the file, named with the first value of each in the metada
 """
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -50,7 +51,7 @@ class Weight(NamedTuple):
         return Weight(self.name, codes, TensorType(self.kind.dtype, codes.shape, quant, self.kind.palette))
 
 
-class FakeWriter:
+class FakeWriter(ABC):
     """Collects nodes and initializers. A format says what `round` and `weight` write."""
 
     def __init__(self, graph: Graph) -> None:
@@ -60,13 +61,13 @@ class FakeWriter:
         self.weights: dict[str, Weight] = {}
         self.written: set[str] = set()
 
+    @abstractmethod
     def round(self, source: str, result: str, kind: TensorType) -> None:
         """Write the rounding of a value to codes of a type."""
-        raise NotImplementedError
 
+    @abstractmethod
     def weight(self, weight: Weight, result: str) -> None:
         """Write a weight whose reals are `result`."""
-        raise NotImplementedError
 
     def model(self, opset: int, domains: Mapping[str, int] | None = None) -> onnx.ModelProto:
         """The whole file. Raises ArtifactError that lists what cannot be written.
