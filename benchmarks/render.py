@@ -15,6 +15,7 @@ from training_tables import awareness, claims, promise, schemes, training_step, 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PAGE = HERE / "README.md"
+GOAL_OF_MEMORY = 3  # times the file, of a lowering
 LEAD = """<!-- Written by benchmarks/render.py from results/*.json; run `make bench` instead of editing. -->
 # Benchmarks
 
@@ -73,11 +74,11 @@ def lowering_memory(result: dict) -> str:
         for r in result["rows"]
     ]
     table = markdown_table(("parameters", "file", "peak", "peak / file", "without libraries"), rows)
+    verdict = "missed" if any(r["ratio"] >= GOAL_OF_MEMORY for r in result["rows"]) else "met"
     lead = (
         "The greatest resident bytes of `nnaq lower` over a float32 ONNX file of square layers, and without "
-        f"the {result['library_bytes'] / 1e6:.0f} MB that libraries take. The goal is 3: **missed**."
-        if any(r["ratio"] >= 3 for r in result["rows"])
-        else "The greatest resident bytes of `nnaq lower` over a float32 ONNX file of square layers."
+        f"the {result['library_bytes'] / 1e6:.0f} MB that libraries take. The goal is {GOAL_OF_MEMORY}: "
+        f"**{verdict}**."
     )
     return f"## Memory of a lowering\n\n{lead}\n\n{table}\n{circumstances(result)}"
 
